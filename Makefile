@@ -1,0 +1,31 @@
+# What a person needs: `make lab`, `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+CARGO ?= cargo
+ENVOY_VERSION := 1.40.0
+ENVOY_CACHE := $(CURDIR)/.cache/envoy/envoy
+BINARIES := atoll atoll-dp global-cp zone-cp
+
+.PHONY: help build envoy fmt clippy test unit clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+build: ## build the programs into bin/
+	$(CARGO) build --locked --workspace --bins
+	@mkdir -p bin && for b in $(BINARIES); do ln -sf ../target/debug/$$b bin/$$b; done
+
+envoy: ## fetch Envoy into the project's cache, unless ENVOY or PATH has one
+	@ENVOY_VERSION=$(ENVOY_VERSION) ENVOY_CACHE=$(ENVOY_CACHE) deploy/fetch-envoy.sh
+
+postgres: ## see to it that Postgres' binaries are there
+	@deploy/need-postgres.sh
+
+fmt: ## check the format
+	$(CARGO) fmt --all --check
+
+clippy: ## lints, warnings are errors
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+test: fmt envoy postgres clippy ## all that must hold before a change lands
+	$(CARGO) build --locked --workspace --bins
+	ENVOY="$$(deploy/fetch-envoy.sh --where)" $(CARGO) test --locked --workspace

@@ -1,0 +1,262 @@
+//! The table of kinds: all that generic code (REST, store, link) needs to know of a kind.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{document::Checker, kinds, policies};
+
+/// Declares [`Kind`] with the names that documents use.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal),* $(,)?) => {
+        /// A kind of resource.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Kind { $($(#[$doc])* #[serde(rename = $name)] $kind),* }
+
+        impl Kind {
+            /// Every kind, in order.
+            pub const ALL: &'static [Kind] = &[$(Kind::$kind),*];
+
+            /// The name in documents (`type:`), such as `MeshTLS`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Kind::$kind => $name),* }
+            }
+        }
+
+        impl FromStr for Kind {
+            type Err = UnknownKind;
+            fn from_str(text: &str) -> Result<Self, UnknownKind> {
+                match text { $($name => Ok(Kind::$kind),)* other => Err(UnknownKind(other.to_owned())) }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A mesh: the realm of services and policies that see each other.
+    Mesh = "Mesh",
+    /// A zone: one cloud, with its own control plane.
+    Zone = "Zone",
+    /// One proxy instance.
+    Dataplane = "Dataplane",
+    /// A service of one zone.
+    MeshService = "MeshService",
+    /// An address at which other zones reach a zone's ingress.
+    MeshZoneAddress = "MeshZoneAddress",
+    /// A template that gives services their hostnames.
+    HostnameGenerator = "HostnameGenerator",
+    /// How proxies get their workload identity.
+    MeshIdentity = "MeshIdentity",
+    /// CA bundle of one trust domain.
+    MeshTrust = "MeshTrust",
+    /// Who may call.
+    MeshTrafficPermission = "MeshTrafficPermission",
+    /// Timeouts.
+    MeshTimeout = "MeshTimeout",
+    /// Modes and versions of TLS on inbounds.
+    MeshTls = "MeshTLS",
+    /// The virtual address that a zone gave to a service. Made by zones, read by people.
+    VipAllocation = "VipAllocation",
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name of no kind that this version knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown kind {0:?}")]
+pub struct UnknownKind(pub String);
+
+/// Where a resource lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Beside the meshes.
+    Global,
+    /// Inside a mesh.
+    Mesh,
+}
+
+/// How a document is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// `spec:` beside the metadata.
+    Spec,
+    /// The spec's fields beside the metadata (Kuma's protobuf kinds).
+    Flat,
+}
+
+/// Where a policy may be aimed, and the order in which policies edit a proxy (Kuma's plug-in order).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyShape {
+    /// Lower edits first.
+    pub order: u16,
+    /// Has `to[]`.
+    pub to: bool,
+    /// Has `rules[]`.
+    pub rules: bool,
+}
+
+/// How resources of a kind travel between planes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Travel {
+    /// From global to every zone.
+    pub down: bool,
+    /// From the owning zone to global.
+    pub up: bool,
+    /// From the owning zone by global to the other zones.
+    pub across: bool,
+}
+
+/// All that generic code needs to know of one kind.
+#[derive(Clone, Copy)]
+pub struct Descriptor {
+    /// The kind.
+    pub kind: Kind,
+    /// Its plural in REST paths.
+    pub path: &'static str,
+    /// Its short name in KRIs and SNIs.
+    pub short: &'static str,
+    /// Where it lives.
+    pub scope: Scope,
+    /// How its documents look.
+    pub style: Style,
+    /// People may write it on global.
+    pub global_writes: bool,
+    /// People may write it on a zone that has a global.
+    pub zone_writes: bool,
+    /// How it travels.
+    pub travel: Travel,
+    /// Set for policies.
+    pub policy: Option<PolicyShape>,
+    /// Its name must survive as one DNS label (RFC 1035, at most 63).
+    pub label_name: bool,
+    /// Whether this version puts it into effect, or stores it only.
+    pub enforced: bool,
+    /// Parses a spec and lists its faults and the fields that it does not know.
+    pub check: Checker,
+}
+
+impl fmt::Debug for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Descriptor({})", self.kind)
+    }
+}
+
+const DOWN: Travel = Travel { down: true, up: false, across: false };
+const BOTH: Travel = Travel { down: true, up: true, across: false };
+const UP: Travel = Travel { down: false, up: true, across: false };
+const ACROSS: Travel = Travel { down: false, up: true, across: true };
+
+/// A row for a kind that is no policy.
+const fn kind(
+    kind: Kind,
+    path: &'static str,
+    short: &'static str,
+    scope: Scope,
+    style: Style,
+    writes: (bool, bool),
+    travel: Travel,
+    check: Checker,
+) -> Descriptor {
+    let (global_writes, zone_writes) = writes;
+    let label_name = matches!(kind, Kind::Mesh | Kind::Zone | Kind::MeshService);
+    Descriptor {
+        kind,
+        path,
+        short,
+        scope,
+        style,
+        global_writes,
+        zone_writes,
+        travel,
+        policy: None,
+        label_name,
+        enforced: true,
+        check,
+    }
+}
+
+/// A row for a policy: written on global and in zones, in Kuma's `spec` style.
+const fn policy(kind_: Kind, path: &'static str, short: &'static str, shape: PolicyShape, check: Checker) -> Descriptor {
+    let row = kind(kind_, path, short, Scope::Mesh, Style::Spec, (true, true), BOTH, check);
+    Descriptor { policy: Some(shape), ..row }
+}
+
+use Kind as K;
+use Scope::{Global as G, Mesh as M};
+use Style::{Flat as F, Spec as S};
+
+/// The table, in the order of [`Kind::ALL`]. Directions and writers: Kuma's descriptors; Zone travels down in Atoll, so that
+/// every zone knows the names of the others.
+static TABLE: &[Descriptor] = &[
+    kind(K::Mesh, "meshes", "m", G, F, (true, false), DOWN, kinds::mesh::check),
+    kind(K::Zone, "zones", "z", G, F, (true, true), DOWN, kinds::zone::check),
+    kind(K::Dataplane, "dataplanes", "dp", M, F, (false, true), UP, kinds::dataplane::check),
+    kind(K::MeshService, "meshservices", "msvc", M, S, (false, true), ACROSS, kinds::mesh_service::check),
+    kind(K::MeshZoneAddress, "meshzoneaddresses", "mza", M, S, (false, true), ACROSS, kinds::mesh_zone_address::check),
+    kind(K::HostnameGenerator, "hostnamegenerators", "hg", G, S, (true, true), BOTH, kinds::hostname_generator::check),
+    kind(K::MeshIdentity, "meshidentities", "mid", M, S, (true, true), BOTH, kinds::mesh_identity::check),
+    // Kuma leaves the exchange of trust to hands; Atoll carries it across, under the rule of `trust::acceptance`.
+    kind(
+        K::MeshTrust,
+        "meshtrusts",
+        "mtrust",
+        M,
+        S,
+        (true, true),
+        Travel { down: true, up: true, across: true },
+        kinds::mesh_trust::check,
+    ),
+    policy(
+        K::MeshTrafficPermission,
+        "meshtrafficpermissions",
+        "mtp",
+        PolicyShape { order: 1100, to: false, rules: true },
+        policies::mesh_traffic_permission::check,
+    ),
+    policy(
+        K::MeshTimeout,
+        "meshtimeouts",
+        "mt",
+        PolicyShape { order: 1000, to: true, rules: true },
+        policies::mesh_timeout::check,
+    ),
+    policy(K::MeshTls, "meshtlses", "mtls", PolicyShape { order: 300, to: false, rules: true }, policies::mesh_tls::check),
+    kind(K::VipAllocation, "vipallocations", "vip", M, S, (false, false), UP, kinds::vip_allocation::check),
+];
+
+impl Kind {
+    /// What generic code needs to know of this kind.
+    pub fn descriptor(self) -> &'static Descriptor {
+        &TABLE[self as usize]
+    }
+
+    /// The kind whose plural stands in a REST path.
+    pub fn from_path(path: &str) -> Option<Kind> {
+        TABLE.iter().find(|row| row.path == path).map(|row| row.kind)
+    }
+
+    /// The kind with this short name.
+    pub fn from_short(short: &str) -> Option<Kind> {
+        TABLE.iter().find(|row| row.short == short).map(|row| row.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_stands_in_the_order_of_the_enum() {
+        assert_eq!(TABLE.len(), Kind::ALL.len());
+        for (row, kind) in TABLE.iter().zip(Kind::ALL) {
+            assert_eq!(row.kind, *kind);
+            assert_eq!(kind.name().parse(), Ok(*kind));
+            assert_eq!(Kind::from_path(row.path), Some(*kind));
+            assert_eq!(Kind::from_short(row.short), Some(*kind));
+        }
+    }
+}

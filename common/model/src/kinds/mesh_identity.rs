@@ -1,0 +1,263 @@
+//! MeshIdentity: how proxies get their workload identity.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::hostname_generator::LabelSelector;
+use crate::{
+    Labels, Violation,
+    document::{Checked, check_as},
+    duration::GoDuration,
+    hostname::{self, TemplateError},
+    spiffe::{SpiffeId, TrustDomain},
+    violation::Path,
+};
+
+/// Trust domain of a MeshIdentity that names none.
+pub const DEFAULT_TRUST_DOMAIN: &str = "{{ .Mesh }}.{{ .Zone }}.mesh.local";
+/// Path of a MeshIdentity that names none.
+pub const DEFAULT_PATH: &str = "/workload/{{ .Workload }}";
+
+/// The spec of a MeshIdentity, with its computed part.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshIdentity {
+    /// Which dataplanes. Absent: none. Empty labels: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<Selector>,
+    /// Templates of the identity.
+    #[serde(default, rename = "spiffeID", skip_serializing_if = "Option::is_none")]
+    pub spiffe_id: Option<SpiffeIdTemplate>,
+    /// Who issues. Absent: ids are published, no certificates are issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+    /// Computed by global: zone UID → the trust domain that was recorded for it, once and for ever. A zone's MeshTrust is
+    /// accepted for this domain only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub trust_domains: BTreeMap<String, String>,
+}
+
+/// Which dataplanes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Selector {
+    /// By labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataplane: Option<LabelSelector>,
+}
+
+/// Templates of the identity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpiffeIdTemplate {
+    /// See [`DEFAULT_TRUST_DOMAIN`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<String>,
+    /// See [`DEFAULT_PATH`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// Who issues.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Provider {
+    /// Which of the branches holds.
+    #[serde(rename = "type")]
+    pub kind: ProviderKind,
+    /// The zone's control plane issues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundled: Option<Bundled>,
+    /// A SPIRE agent issues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spire: Option<Value>,
+    /// Kuma's extension point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<Value>,
+}
+
+/// The kinds of providers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProviderKind {
+    /// The zone's control plane.
+    Bundled,
+    /// A SPIRE agent.
+    Spire,
+    /// An extension.
+    Extension,
+}
+
+/// The zone's control plane as issuer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bundled {
+    /// Whether zones publish their CA; yes, unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh_trust_creation: Option<MeshTrustCreation>,
+    /// Accepts a CA that signed itself.
+    #[serde(default)]
+    pub insecure_allow_self_signed: bool,
+    /// Each zone makes its own CA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autogenerate: Option<Autogenerate>,
+    /// A CA from the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaSource>,
+    /// Of the leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_parameters: Option<CertificateParameters>,
+}
+
+/// Whether zones publish their CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MeshTrustCreation {
+    /// They do.
+    Enabled,
+    /// They do not.
+    Disabled,
+}
+
+/// Each zone makes its own CA.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Autogenerate {
+    /// Whether they do.
+    #[serde(default)]
+    pub enabled: bool,
+}
+
+/// A CA from the operator: references to data sources.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaSource {
+    /// Its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Value>,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<Value>,
+}
+
+/// Of the leaves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CertificateParameters {
+    /// Life of a leaf; 24 h, unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<GoDuration>,
+}
+
+impl MeshIdentity {
+    /// Whether it selects a dataplane with these labels; the number of labels is the strength of the match.
+    pub fn selects(&self, dataplane: &Labels) -> Option<usize> {
+        let labels = &self.selector.as_ref()?.dataplane.as_ref()?.match_labels;
+        crate::labels::matches(labels, dataplane).then_some(labels.len())
+    }
+
+    /// The trust domain in one zone.
+    ///
+    /// # Errors
+    /// When the template fails or its text is no trust domain.
+    pub fn trust_domain(&self, mesh: &str, zone: &str) -> Result<TrustDomain, TemplateError> {
+        let template = self.spiffe_id.as_ref().and_then(|id| id.trust_domain.as_deref()).unwrap_or(DEFAULT_TRUST_DOMAIN);
+        let text = hostname::render(template, &[("Mesh", mesh), ("Zone", zone)], &Labels::new())?;
+        text.parse().map_err(|_| TemplateError::NotAName(text))
+    }
+
+    /// The id of one dataplane in a trust domain.
+    ///
+    /// # Errors
+    /// When the template fails (no workload label, for instance) or its text is no path.
+    pub fn spiffe_id(&self, domain: &TrustDomain, fields: &IdentityFields<'_>) -> Result<SpiffeId, TemplateError> {
+        let template = self.spiffe_id.as_ref().and_then(|id| id.path.as_deref()).unwrap_or(DEFAULT_PATH);
+        let mut values = vec![("TrustDomain", domain.as_str()), ("Mesh", fields.mesh), ("Zone", fields.zone)];
+        if let Some(workload) = fields.labels.get(crate::labels::WORKLOAD) {
+            values.push(("Workload", workload));
+        }
+        let path = hostname::render(template, &values, fields.labels)?;
+        let path = if path.starts_with('/') { path } else { format!("/{path}") };
+        let text = format!("spiffe://{domain}{path}");
+        text.parse().map_err(|_| TemplateError::NotAName(text))
+    }
+}
+
+/// What the templates see of a dataplane.
+#[derive(Clone, Copy, Debug)]
+pub struct IdentityFields<'a> {
+    /// `.Mesh`.
+    pub mesh: &'a str,
+    /// `.Zone`.
+    pub zone: &'a str,
+    /// For `.Workload` and `label "key"`.
+    pub labels: &'a Labels,
+}
+
+/// Checks a spec.
+pub fn check(spec: &Value) -> Checked {
+    let mut checked = check_as::<MeshIdentity>(spec, "spec", |identity, path| {
+        let mut faults = check_templates(identity, &path.field("spiffeID"));
+        if let Some(provider) = &identity.provider {
+            faults.extend(check_provider(provider, &path.field("provider")));
+        }
+        faults
+    });
+    if checked.violations.is_empty()
+        && let Ok(identity) = serde_json::from_value::<MeshIdentity>(spec.clone())
+        && identity.provider.is_some_and(|provider| provider.kind != ProviderKind::Bundled)
+    {
+        checked.not_enforced.push("spec.provider".to_owned());
+    }
+    checked
+}
+
+fn check_templates(identity: &MeshIdentity, path: &Path) -> Vec<Violation> {
+    let labels = Labels::from([(crate::labels::WORKLOAD.to_owned(), "workload".to_owned())]);
+    let mut faults = Vec::new();
+    match identity.trust_domain("mesh", "zone") {
+        Err(error) => faults.push(path.field("trustDomain").violation(error.to_string())),
+        Ok(domain) => {
+            let path_template = identity.spiffe_id.as_ref().and_then(|id| id.path.as_deref()).unwrap_or(DEFAULT_PATH);
+            let quoted = path_template.split('"').skip(1).step_by(2).map(|key| (key.to_owned(), "label".to_owned()));
+            let labels = labels.into_iter().chain(quoted).collect();
+            let fields = IdentityFields { mesh: "mesh", zone: "zone", labels: &labels };
+            if let Err(error) = identity.spiffe_id(&domain, &fields) {
+                faults.push(path.field("path").violation(error.to_string()));
+            }
+        }
+    }
+    faults
+}
+
+fn check_provider(provider: &Provider, path: &Path) -> Vec<Violation> {
+    let needed = "configuration needs to be defined";
+    match provider.kind {
+        ProviderKind::Spire if provider.spire.is_none() => vec![path.field("spire").violation(needed)],
+        ProviderKind::Extension if provider.extension.is_none() => vec![path.field("extension").violation(needed)],
+        ProviderKind::Spire | ProviderKind::Extension => Vec::new(),
+        ProviderKind::Bundled => match &provider.bundled {
+            None => vec![path.field("bundled").violation(needed)],
+            Some(bundled) => check_bundled(bundled, &path.field("bundled")),
+        },
+    }
+}
+
+fn check_bundled(bundled: &Bundled, path: &Path) -> Vec<Violation> {
+    let mut faults = Vec::new();
+    let autogenerate = bundled.autogenerate.as_ref().is_some_and(|autogenerate| autogenerate.enabled);
+    match (&bundled.ca, autogenerate) {
+        (Some(_), true) => faults.push(path.field("ca").violation("shouldn't be defined once using autogenerated")),
+        (None, false) => faults.push(path.field("ca").violation("must be defined")),
+        (Some(ca), false) => {
+            if ca.certificate.is_none() {
+                faults.push(path.field("ca").field("certificate").violation("must be defined"));
+            }
+            if ca.private_key.is_none() {
+                faults.push(path.field("ca").field("privateKey").violation("must be defined"));
+            }
+        }
+        (None, true) => {}
+    }
+    let expiry = bundled.certificate_parameters.as_ref().and_then(|parameters| parameters.expiry);
+    if expiry.is_some_and(|expiry| expiry.0 < 0) {
+        faults.push(path.field("certificateParameters").field("expiry").violation("must not be negative when defined"));
+    }
+    faults
+}

@@ -1,0 +1,135 @@
+//! MeshService: a service of one zone.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::hostname_generator::LabelSelector;
+use crate::document::{Checked, check_as};
+
+/// The spec of a MeshService. `identities` and `state` are computed by the owning zone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MeshService {
+    /// Which dataplanes serve it.
+    #[serde(default)]
+    pub selector: Selector,
+    /// Its ports.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    /// Computed: the SPIFFE ids that serve it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<Identity>,
+    /// Computed: whether anything serves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+}
+
+/// At most one of two.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Selector {
+    /// By labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataplane_labels: Option<LabelSelector>,
+    /// One, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataplane_ref: Option<DataplaneRef>,
+}
+
+/// One dataplane.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataplaneRef {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Port {
+    /// Where clients connect.
+    pub port: u16,
+    /// Its name; the number, unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The inbound that serves it: its port or its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_port: Option<TargetPort>,
+    /// tcp, http, http2 or grpc, in any case.
+    #[serde(default = "tcp")]
+    pub app_protocol: String,
+}
+
+fn tcp() -> String {
+    "tcp".to_owned()
+}
+
+impl Port {
+    /// Its name, or its number as text: the section in KRIs and SNIs.
+    pub fn section(&self) -> String {
+        self.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| self.port.to_string())
+    }
+}
+
+/// An inbound, by port or by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TargetPort {
+    /// By port.
+    Number(u16),
+    /// By name.
+    Name(String),
+}
+
+/// An identity that serves.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Identity {
+    /// `SpiffeID`.
+    #[serde(rename = "type")]
+    pub kind: IdentityKind,
+    /// The id.
+    pub value: String,
+}
+
+/// The kind of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum IdentityKind {
+    /// A SPIFFE id.
+    SpiffeID,
+}
+
+/// Whether anything serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// At least one healthy instance.
+    Available,
+    /// None.
+    Unavailable,
+}
+
+/// The protocols of ports and inbounds.
+pub const PROTOCOLS: [&str; 4] = ["tcp", "http", "http2", "grpc"];
+
+/// Checks a spec.
+pub fn check(spec: &Value) -> Checked {
+    check_as::<MeshService>(spec, "spec", |service, path| {
+        let mut faults = Vec::new();
+        if service.selector.dataplane_labels.is_some() && service.selector.dataplane_ref.is_some() {
+            faults.push(path.field("selector").violation("must specify only one of: dataplaneRef or dataplaneLabels"));
+        }
+        for (i, port) in service.ports.iter().enumerate() {
+            let path = path.field("ports").index(i);
+            if port.port == 0 {
+                faults.push(path.field("port").violation("port must be a valid (1-65535)"));
+            }
+            if !PROTOCOLS.contains(&port.app_protocol.to_ascii_lowercase().as_str()) {
+                faults.push(path.field("appProtocol").violation("must be one of: grpc, http, http2, tcp"));
+            }
+            let same = |other: &Port| other.port == port.port && other.app_protocol == port.app_protocol;
+            if service.ports[..i].iter().any(same) {
+                faults.push(path.violation("port and appProtocol must be unique"));
+            }
+        }
+        faults
+    })
+}

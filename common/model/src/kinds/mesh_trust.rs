@@ -1,0 +1,76 @@
+//! MeshTrust: the CA bundle of one trust domain.
+
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    document::{Checked, check_as},
+    spiffe::TrustDomain,
+};
+
+/// The spec of a MeshTrust.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshTrust {
+    /// The trust domain whose certificates the bundle judges.
+    pub trust_domain: String,
+    /// CAs, at least one.
+    pub ca_bundles: Vec<CaBundle>,
+}
+
+/// One CA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaBundle {
+    /// `Pem`.
+    #[serde(rename = "type")]
+    pub kind: CaBundleKind,
+    /// The certificate.
+    pub pem: Pem,
+}
+
+/// How a CA is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CaBundleKind {
+    /// As PEM.
+    Pem,
+}
+
+/// A PEM text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pem {
+    /// The text.
+    pub value: String,
+}
+
+/// Checks a spec.
+pub fn check(spec: &Value) -> Checked {
+    check_as::<MeshTrust>(spec, "spec", |trust, path| {
+        let mut faults = Vec::new();
+        if trust.trust_domain.is_empty() {
+            faults.push(path.field("trustDomain").violation("trustDomain needs to be defined"));
+        } else if let Err(error) = trust.trust_domain.parse::<TrustDomain>() {
+            faults.push(path.field("trustDomain").violation(error.to_string()));
+        }
+        if trust.ca_bundles.is_empty() {
+            faults.push(path.field("caBundles").violation("must not be empty"));
+        }
+        for (i, bundle) in trust.ca_bundles.iter().enumerate() {
+            if !is_certificate(&bundle.pem.value) {
+                let path = path.field("caBundles").index(i).field("pem").field("value");
+                faults.push(path.violation("provided certificate has incorrect format"));
+            }
+        }
+        faults
+    })
+}
+
+/// Whether a PEM text holds certificates that parse, and no private key.
+fn is_certificate(pem: &str) -> bool {
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    !pem.contains("PRIVATE KEY")
+        && parsed.is_ok_and(|all| {
+            !all.is_empty()
+                && all.iter().all(|der| x509_parser::parse_x509_certificate(der).is_ok_and(|(rest, _)| rest.is_empty()))
+        })
+}

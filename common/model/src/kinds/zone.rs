@@ -1,0 +1,32 @@
+//! Zone: one cloud, with its own control plane.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    ZoneUid,
+    document::{Checked, check_as},
+};
+
+/// The spec of a Zone, with its computed part.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Zone {
+    /// Whether other zones see its services; absent means yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Computed by global when the zone joins: its lasting identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<ZoneUid>,
+}
+
+impl Zone {
+    /// Whether other zones see its services.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.unwrap_or(true)
+    }
+}
+
+/// Checks a spec.
+pub fn check(spec: &Value) -> Checked {
+    check_as::<Zone>(spec, "", |_, _| Vec::new())
+}

@@ -1,0 +1,129 @@
+//! MeshTLS: whether inbounds take anything but the mesh's TLS, and which TLS.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Violation,
+    document::{Checked, check_as},
+    target_ref::{self, TargetKind, TargetRef},
+    violation::Path,
+};
+
+/// The spec of a MeshTLS.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshTls {
+    /// Which proxies; absent means the whole mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_ref: Option<TargetRef>,
+    /// What holds there.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// What holds.
+    #[serde(default)]
+    pub default: Tls,
+}
+
+/// Modes and versions; absent fields leave what a less specific rule says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// Strict, unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// TLS 1.3 at least, unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_version: Option<VersionRange>,
+    /// Cipher suites of TLS 1.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_ciphers: Option<Vec<Cipher>>,
+}
+
+/// What an inbound takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Only the mesh's TLS.
+    Strict,
+    /// Everything: the mesh's TLS is ended, the rest passes untouched.
+    Permissive,
+}
+
+/// Versions of TLS, inclusive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRange {
+    /// The lowest.
+    #[serde(default)]
+    pub min: Version,
+    /// The highest.
+    #[serde(default)]
+    pub max: Version,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Version {
+    /// Atoll's choice.
+    #[default]
+    TLSAuto,
+    TLS10,
+    TLS11,
+    TLS12,
+    TLS13,
+}
+
+/// The cipher suites that Kuma accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Cipher {
+    #[serde(rename = "ECDHE-ECDSA-AES128-GCM-SHA256")]
+    EcdsaAes128,
+    #[serde(rename = "ECDHE-ECDSA-AES256-GCM-SHA384")]
+    EcdsaAes256,
+    #[serde(rename = "ECDHE-ECDSA-CHACHA20-POLY1305")]
+    EcdsaChacha20,
+    #[serde(rename = "ECDHE-RSA-AES128-GCM-SHA256")]
+    RsaAes128,
+    #[serde(rename = "ECDHE-RSA-AES256-GCM-SHA384")]
+    RsaAes256,
+    #[serde(rename = "ECDHE-RSA-CHACHA20-POLY1305")]
+    RsaChacha20,
+}
+
+/// Checks a spec.
+pub fn check(spec: &Value) -> Checked {
+    check_as::<MeshTls>(spec, "spec", |policy, path| {
+        let mut faults = target_ref::check_top(policy.target_ref.as_ref(), &path.field("targetRef"), true);
+        let whole_mesh = policy.target_ref.as_ref().is_none_or(|target| target.kind == TargetKind::Mesh);
+        if policy.rules.is_empty() {
+            faults.push(path.field("rules").violation("must be defined"));
+        }
+        for (i, rule) in policy.rules.iter().enumerate() {
+            faults.extend(check_rule(&rule.default, whole_mesh, &path.field("rules").index(i).field("default")));
+        }
+        faults
+    })
+}
+
+fn check_rule(tls: &Tls, whole_mesh: bool, path: &Path) -> Vec<Violation> {
+    let mut faults = Vec::new();
+    if let Some(range) = &tls.tls_version {
+        if !whole_mesh {
+            faults.push(path.field("tlsVersion").violation("tlsVersion can only be defined with top level targetRef kind: Mesh"));
+        }
+        let both_set = range.min != Version::TLSAuto && range.max != Version::TLSAuto;
+        if both_set && range.min > range.max {
+            faults.push(path.field("tlsVersion").field("min").violation("min version must be lower than max"));
+        }
+    }
+    if tls.tls_ciphers.is_some() && !whole_mesh {
+        faults.push(path.field("tlsCiphers").violation("tlsCiphers can only be defined with top level targetRef kind: Mesh"));
+    }
+    faults
+}

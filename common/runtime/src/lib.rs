@@ -1,0 +1,13 @@
+//! What a program of Atoll needs of its machine: clock, files, tasks, shutdown, TLS, logs and the diagnostics port.
+//!
+//! Must not contain anything of resources, planes or protocols.
+#![warn(missing_docs)]
+
+pub mod backoff;
+pub mod clock;
+pub mod diagnostics;
+pub mod files;
+pub mod shutdown;
+pub mod tasks;
+pub mod telemetry;
+pub mod tls;
