@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod config;
 pub mod diagnostics;
 pub mod files;
 pub mod shutdown;
