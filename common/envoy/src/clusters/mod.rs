@@ -1,0 +1,4 @@
+//! Clusters; one file a kind.
+
+pub(crate) mod inbound;
+pub(crate) mod service;

@@ -1,0 +1,112 @@
+//! From one proxy's inputs to its resources.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use atoll_mesh::{
+    MeshSnapshot,
+    snapshot::{Protocol, ProxyView},
+};
+use atoll_model::kinds::dataplane::{self, InboundState, ListenerKind, Networking};
+use atoll_policy::SelectedPolicies;
+
+use crate::{
+    Cache, ResourceSet,
+    clusters::inbound::{self as inbound_cluster, Workload},
+    listeners::{inbound, ingress},
+    name,
+    policies::mesh_timeout,
+};
+
+/// What one proxy's resources are made of.
+pub struct ProxyInputs<'a> {
+    /// Its mesh.
+    pub snapshot: &'a Arc<MeshSnapshot>,
+    /// The proxy.
+    pub proxy: &'a ProxyView,
+    /// The policies that select it.
+    pub policies: &'a Arc<SelectedPolicies>,
+    /// Where it listens for a service's virtual address and port. Without any, it listens at the virtual addresses themselves,
+    /// without a socket, for redirected traffic.
+    pub bound: &'a BTreeMap<(IpAddr, u16), SocketAddr>,
+    /// Epochs of the chains that end the mesh's TLS, by inbound; 0 unless listed.
+    pub chains: &'a BTreeMap<String, u64>,
+}
+
+/// The resources of a proxy, without its secrets. A proxy with a zone ingress listener gets no outbounds: both would need
+/// clusters of the same names.
+pub fn generate(inputs: &ProxyInputs<'_>, cache: &mut Cache) -> ResourceSet {
+    let Some(networking) = &inputs.proxy.spec.networking else { return ResourceSet::default() };
+    let ingresses: Vec<_> = networking.listeners.iter().filter(|listener| is_ingress(listener)).collect();
+    let mut set = if ingresses.is_empty() {
+        cache.outbounds(inputs)
+    } else {
+        let mut set = ResourceSet::default();
+        for listener in ingresses {
+            add_ingress(inputs, listener, cache, &mut set);
+        }
+        set
+    };
+    let served = networking.inbound.iter().filter(|inbound| inbound.state != Some(InboundState::Ignored));
+    for inbound in served {
+        add_inbound(inputs, networking, inbound, &mut set);
+    }
+    set
+}
+
+fn is_ingress(listener: &dataplane::Listener) -> bool {
+    match listener.kind {
+        ListenerKind::ZoneIngress => listener.state != Some(InboundState::Ignored),
+        ListenerKind::ZoneEgress => false,
+    }
+}
+
+fn add_ingress(inputs: &ProxyInputs<'_>, listener: &dataplane::Listener, cache: &mut Cache, set: &mut ResourceSet) {
+    let (Ok(ip), Ok(port)) = (listener.address.parse::<IpAddr>(), u16::try_from(listener.port)) else { return };
+    let section = listener.section();
+    let exposed = cache.exposed(inputs, &section);
+    if !exposed.chains.is_empty() {
+        let name = name::zone_ingress(&section);
+        let chains = exposed.chains.values().flat_map(|chains| chains.iter().cloned()).collect();
+        set.put(ingress::listener(&name, SocketAddr::new(ip, port), chains));
+    }
+    for resource in exposed.set.clusters.values().chain(exposed.set.endpoints.values()) {
+        set.put_shared(Arc::clone(resource));
+    }
+}
+
+fn add_inbound(inputs: &ProxyInputs<'_>, networking: &Networking, spec: &dataplane::Inbound, set: &mut ResourceSet) {
+    let host = spec.address.as_deref().unwrap_or(&networking.address);
+    let (Ok(ip), Ok(port)) = (host.parse::<IpAddr>(), u16::try_from(spec.port)) else { return };
+    let redirects =
+        networking.transparent_proxying.as_ref().is_some_and(|transparent| transparent.redirect_port_inbound.is_some());
+    let workload = Workload {
+        host: spec.service_address.as_deref().unwrap_or(host).to_owned(),
+        port: spec.service_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0).unwrap_or(port),
+        redirected: redirects,
+    };
+    let (section, protocol) = (spec.section(), Protocol::from_app(spec.protocol()));
+    let (tls, permissions) = (inputs.policies.tls(&section), inputs.policies.permissions(&section));
+    let timeouts = mesh_timeout::inbound(&inputs.policies.inbound_timeouts(&section));
+    let name = name::inbound(&section);
+    let resources = inbound::resources(&inbound::Inbound {
+        name: &name,
+        at: SocketAddr::new(ip, port),
+        bind: !redirects,
+        protocol,
+        timeouts: &timeouts,
+        mesh_tls: inputs.proxy.identity.as_ref().map(|identity| inbound::MeshTls {
+            secret: &identity.secret_name,
+            tls: &tls,
+            permissions: &permissions,
+            epoch: inputs.chains.get(&section).copied().unwrap_or(0),
+        }),
+    });
+    set.put(inbound_cluster::cluster(&name, &workload, protocol, &timeouts));
+    for resource in resources {
+        set.put(resource);
+    }
+}

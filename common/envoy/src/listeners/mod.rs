@@ -1,0 +1,6 @@
+//! Listeners; one file a kind.
+
+mod filters;
+pub(crate) mod inbound;
+pub(crate) mod ingress;
+pub(crate) mod outbound;

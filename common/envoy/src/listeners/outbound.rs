@@ -1,0 +1,55 @@
+//! The listener of a service's port: where the applications of this proxy's host reach it.
+
+use std::net::SocketAddr;
+
+use atoll_envoy_api::envoy::config::{
+    core::v3::TrafficDirection,
+    listener::v3::{Filter, FilterChain, Listener},
+};
+use atoll_mesh::snapshot::Protocol;
+
+use super::filters::{self, HTTP, TCP_PROXY};
+use crate::{
+    address,
+    encoded::{Encoded, ResourceType},
+    policies::mesh_timeout::Effective,
+};
+
+/// Where an outbound listener is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Bound. Only one proxy of a host may bind an address: Envoys share a port without an error unless told not to.
+    Bound(SocketAddr),
+    /// At the virtual address; redirected traffic gets there without a socket.
+    Virtual(SocketAddr),
+}
+
+/// The listener `name`, which leads to the cluster of that name.
+pub(crate) fn listener(name: &str, place: Place, protocol: Protocol, timeouts: &Effective) -> Encoded {
+    let (at, bound) = match place {
+        Place::Bound(at) => (at, true),
+        Place::Virtual(at) => (at, false),
+    };
+    let listener = Listener {
+        name: name.to_owned(),
+        address: Some(address::of(at)),
+        stat_prefix: name.to_owned(),
+        filter_chains: vec![FilterChain {
+            name: name.to_owned(),
+            filters: vec![filter(name, protocol, timeouts)],
+            ..Default::default()
+        }],
+        traffic_direction: TrafficDirection::Outbound as i32,
+        bind_to_port: (!bound).then_some(false),
+        enable_reuse_port: bound.then_some(false),
+        ..Default::default()
+    };
+    Encoded::new(ResourceType::Listener, name, &listener)
+}
+
+fn filter(name: &str, protocol: Protocol, timeouts: &Effective) -> Filter {
+    match protocol {
+        Protocol::Tcp => filters::inline(TCP_PROXY, &filters::tcp_proxy(name, name, timeouts)),
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => filters::inline(HTTP, &filters::http(name, name, timeouts, None)),
+    }
+}

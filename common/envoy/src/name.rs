@@ -1,0 +1,41 @@
+//! Names of resources. Kuma's, where Kuma has them, so that people and tools find what they know.
+
+use atoll_mesh::snapshot::{Service, ServicePort};
+
+/// The SDS name of the trust bundles.
+pub const TRUST_BUNDLE: &str = "system_trust_bundle";
+
+/// Cluster, endpoints and outbound listener of a service's port: its KRI.
+pub fn service_port(service: &Service, port: &ServicePort) -> String {
+    service.kri.with_section(&port.section).to_string()
+}
+
+/// Listener and cluster of an inbound.
+pub fn inbound(section: &str) -> String {
+    format!("self_inbound_dp_{section}")
+}
+
+/// Listener of a zone ingress.
+pub fn zone_ingress(section: &str) -> String {
+    format!("self_zoneingress_dp_{section}")
+}
+
+/// An inbound's filter that judges connections.
+pub fn rbac(inbound: &str) -> String {
+    format!("{inbound}/rbac")
+}
+
+/// An inbound's filter that judges requests.
+pub fn http_rbac(inbound: &str) -> String {
+    format!("{inbound}/http-rbac")
+}
+
+/// An inbound's filter that forwards bytes.
+pub fn tcp(inbound: &str) -> String {
+    format!("{inbound}/tcp")
+}
+
+/// An inbound's filter chain that ends the mesh's TLS. Another epoch is another chain.
+pub fn mtls_chain(inbound: &str, epoch: u64) -> String {
+    format!("{inbound}#{epoch}")
+}
