@@ -44,6 +44,9 @@ pub enum CaError {
     /// The CA's own life ends before the certificate's would begin to be of use.
     #[error("the CA expired at {0}")]
     Expired(Timestamp),
+    /// The CA's life did not begin: the clock was set back.
+    #[error("the CA begins at {0}: the clock of this machine stands too early")]
+    NotYet(Timestamp),
     /// Signing failed.
     #[error("cannot sign a certificate")]
     Signing(#[source] rcgen::Error),
@@ -139,6 +142,9 @@ impl Authority {
 
     /// When a certificate that is made now ends: after `life`, and never after the CA.
     pub(super) fn end_of(&self, life: TimeDelta, now: Timestamp) -> Result<Timestamp, CaError> {
+        if now < self.facts.not_before {
+            return Err(CaError::NotYet(self.facts.not_before));
+        }
         let end = (now + life).min(self.facts.not_after);
         if end <= now { Err(CaError::Expired(self.facts.not_after)) } else { Ok(end) }
     }

@@ -122,13 +122,15 @@ impl fmt::Debug for WorkloadCa {
 
 /// The name constraints of a workload CA in DER: permitted is the URI host `domain`; DNS names, addresses and mail addresses are
 /// excluded altogether. Written by hand, since rcgen has no URI there.
+///
+/// OpenSSL and BoringSSL do not read an empty mail host as "all"; that only mail at `invalid` is permitted, they do.
 pub fn name_constraints(domain: &TrustDomain) -> Vec<u8> {
     const RFC822: u8 = 0x81;
     const DNS: u8 = 0x82;
     const URI: u8 = 0x86;
     const IP: u8 = 0x87;
     let subtree = |tag: u8, name: &[u8]| tlv(0x30, &tlv(tag, name));
-    let permitted = subtree(URI, domain.as_str().as_bytes());
+    let permitted = [subtree(URI, domain.as_str().as_bytes()), subtree(RFC822, b"invalid")].concat();
     // An address constraint is address and mask: all zero means every address.
     let excluded = [subtree(RFC822, b""), subtree(DNS, b""), subtree(IP, &[0; 8]), subtree(IP, &[0; 32])].concat();
     tlv(0x30, &[tlv(0xa0, &permitted), tlv(0xa1, &excluded)].concat())
@@ -180,7 +182,7 @@ mod tests {
         let facts = Facts::of_pem(ca("zone-a.mesh").cert_pem()).unwrap();
         let constraints = Constraints {
             critical: true,
-            permitted: vec!["uri:zone-a.mesh".to_owned()],
+            permitted: vec!["uri:zone-a.mesh".to_owned(), "email:invalid".to_owned()],
             excluded: vec![
                 "email:".to_owned(),
                 "dns:".to_owned(),
@@ -197,7 +199,11 @@ mod tests {
     fn the_constraints_are_the_der_of_the_standard() {
         let hex: String = name_constraints(&"a.b".parse().unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
         let zeros = |n: usize| "00".repeat(n);
-        let expected = format!("3043 a007 3005 8603612e62 a138 30028100 30028200 300a8708{} 30228720{}", zeros(8), zeros(32));
+        let expected = format!(
+            "304e a012 3005 8603612e62 3009 8107696e76616c6964 a138 30028100 30028200 300a8708{} 30228720{}",
+            zeros(8),
+            zeros(32)
+        );
         assert_eq!(hex, expected.replace(' ', ""));
         // A length of two bytes, the longest domain.
         let long = "a".repeat(253).parse().unwrap();
@@ -260,6 +266,14 @@ mod tests {
             ca.issue(&id("spiffe://zone-a.mesh/a"), TimeDelta::hours(24), ca.not_after(), &mut rng()),
             Err(CaError::Expired(_))
         ));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_useless_certificates() {
+        let ca = ca("zone-a.mesh");
+        let at = |now| ca.issue(&id("spiffe://zone-a.mesh/a"), TimeDelta::hours(24), now, &mut rng());
+        assert!(at(now() - TimeDelta::minutes(10)).is_ok());
+        assert!(matches!(at(now() - TimeDelta::hours(1)), Err(CaError::NotYet(_))));
     }
 
     #[test]

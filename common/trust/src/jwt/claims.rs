@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use atoll_model::{Labels, ZoneUid, labels::WORKLOAD};
+use atoll_model::ZoneUid;
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
@@ -79,7 +79,7 @@ impl Claims for UserClaims {
     const AUDIENCE: &'static str = "atoll:user";
 }
 
-/// Which dataplanes a token is good for. Each claim that is there narrows it.
+/// Which dataplanes a token is good for. Each claim that is there narrows it; whether it fits a dataplane is for its zone to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DataplaneClaims {
@@ -104,123 +104,9 @@ impl Claims for DataplaneClaims {
     const AUDIENCE: &'static str = "atoll:dataplane";
 }
 
-/// The dataplane that shows a token.
-#[derive(Clone, Copy, Debug)]
-pub struct DataplaneFacts<'a> {
-    /// Its mesh.
-    pub mesh: &'a str,
-    /// Its name.
-    pub name: &'a str,
-    /// Its labels.
-    pub labels: &'a Labels,
-    /// Whether its SPIFFE id is made of its workload label: then the token must be bound to that workload, or any holder of a
-    /// mesh-wide token could become any workload.
-    pub id_from_workload: bool,
-}
-
-/// Why a token is not good for a dataplane.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DataplaneFault {
-    /// It is for another mesh.
-    #[error("the token is for mesh {token:?}, the dataplane is in {dataplane:?}")]
-    Mesh {
-        /// The token's.
-        token: String,
-        /// The dataplane's.
-        dataplane: String,
-    },
-    /// It is for another dataplane.
-    #[error("the token is for dataplane {token:?}, not for {dataplane:?}")]
-    Name {
-        /// The token's.
-        token: String,
-        /// The dataplane's.
-        dataplane: String,
-    },
-    /// It is for another type of proxy.
-    #[error("the token is for a proxy of type {0:?}")]
-    Type(String),
-    /// The dataplane lacks a label, or has another value there.
-    #[error("the token wants the label {0:?} with one of its values")]
-    Tag(String),
-    /// It is for another workload.
-    #[error("the token is for workload {token:?}, the dataplane's label says {dataplane:?}")]
-    Workload {
-        /// The token's.
-        token: String,
-        /// The dataplane's.
-        dataplane: String,
-    },
-    /// The id is made of the workload, and the token is for any.
-    #[error("the dataplane's identity is made of its workload: the token must be bound to that workload")]
-    NotBound,
-}
-
-impl DataplaneClaims {
-    /// Whether the token is good for a dataplane.
-    ///
-    /// # Errors
-    /// The first claim that does not fit.
-    pub fn permit(&self, dataplane: &DataplaneFacts<'_>) -> Result<(), DataplaneFault> {
-        if self.mesh != dataplane.mesh {
-            return Err(DataplaneFault::Mesh { token: self.mesh.clone(), dataplane: dataplane.mesh.to_owned() });
-        }
-        if !matches!(self.kind.as_str(), "" | "dataplane") {
-            return Err(DataplaneFault::Type(self.kind.clone()));
-        }
-        if !self.name.is_empty() && self.name != dataplane.name {
-            return Err(DataplaneFault::Name { token: self.name.clone(), dataplane: dataplane.name.to_owned() });
-        }
-        let lacks =
-            |(key, values): &(&String, &Vec<String>)| !dataplane.labels.get(*key).is_some_and(|value| values.contains(value));
-        if let Some((key, _)) = self.tags.iter().find(lacks) {
-            return Err(DataplaneFault::Tag(key.clone()));
-        }
-        let workload = dataplane.labels.get(WORKLOAD).map_or("", String::as_str);
-        if !self.workload.is_empty() && self.workload != workload {
-            return Err(DataplaneFault::Workload { token: self.workload.clone(), dataplane: workload.to_owned() });
-        }
-        if self.workload.is_empty() && dataplane.id_from_workload {
-            return Err(DataplaneFault::NotBound);
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check(edit: impl FnOnce(&mut DataplaneClaims), id_from_workload: bool) -> Result<(), DataplaneFault> {
-        let labels = [(WORKLOAD, "api"), ("team", "a")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let mut claims = DataplaneClaims { mesh: "default".to_owned(), ..DataplaneClaims::default() };
-        edit(&mut claims);
-        claims.permit(&DataplaneFacts { mesh: "default", name: "api-1", labels: &labels, id_from_workload })
-    }
-
-    fn tags(values: &[&str]) -> BTreeMap<String, Vec<String>> {
-        [("team".to_owned(), values.iter().map(|value| (*value).to_owned()).collect())].into()
-    }
-
-    #[test]
-    fn every_claim_that_is_there_narrows() {
-        assert_eq!(check(|_| (), false), Ok(()));
-        assert_eq!(check(|claims| claims.workload = "api".to_owned(), true), Ok(()));
-        assert_eq!(check(|claims| claims.name = "api-1".to_owned(), false), Ok(()));
-        assert_eq!(check(|claims| claims.tags = tags(&["b", "a"]), false), Ok(()));
-        assert!(matches!(check(|claims| claims.tags = tags(&["b"]), false), Err(DataplaneFault::Tag(_))));
-        assert!(matches!(check(|claims| claims.mesh = "other".to_owned(), false), Err(DataplaneFault::Mesh { .. })));
-        assert!(matches!(check(|claims| claims.mesh = String::new(), false), Err(DataplaneFault::Mesh { .. })));
-        assert!(matches!(check(|claims| claims.name = "api-2".to_owned(), false), Err(DataplaneFault::Name { .. })));
-        assert!(matches!(check(|claims| claims.kind = "ingress".to_owned(), false), Err(DataplaneFault::Type(_))));
-        assert!(matches!(check(|claims| claims.workload = "web".to_owned(), false), Err(DataplaneFault::Workload { .. })));
-    }
-
-    #[test]
-    fn an_id_made_of_the_workload_wants_a_bound_token() {
-        assert_eq!(check(|_| (), true), Err(DataplaneFault::NotBound));
-        assert_eq!(check(|claims| claims.name = "api-1".to_owned(), true), Err(DataplaneFault::NotBound));
-    }
 
     #[test]
     fn issuers_read_what_they_write() {

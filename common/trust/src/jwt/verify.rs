@@ -93,7 +93,7 @@ impl KeyTable {
         self.verify(token, now)
     }
 
-    /// Judges a dataplane token. Whether it is good for a certain dataplane is [`DataplaneClaims::permit`]'s to say.
+    /// Judges a dataplane token. Whether its claims fit a certain dataplane is the caller's to see.
     ///
     /// # Errors
     /// Why it is refused.
