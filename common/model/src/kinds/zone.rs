@@ -17,6 +17,9 @@ pub struct Zone {
     /// Computed by global when the zone joins: its lasting identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<ZoneUid>,
+    /// Computed by global: the public keys of its tokens, which the zone believes from then on.
+    #[serde(default, rename = "tokenKeys", skip_serializing_if = "Vec::is_empty")]
+    pub token_keys: Vec<Value>,
 }
 
 impl Zone {
