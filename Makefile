@@ -5,7 +5,7 @@ ENVOY_VERSION := 1.40.0
 ENVOY_CACHE := $(CURDIR)/.cache/envoy/envoy
 BINARIES := atoll atoll-dp global-cp zone-cp
 
-.PHONY: help build envoy fmt clippy test unit clean
+.PHONY: help build envoy postgres fmt clippy test lab lab-check lab-programs
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -29,3 +29,14 @@ clippy: ## lints, warnings are errors
 test: fmt envoy postgres clippy ## all that must hold before a change lands
 	$(CARGO) build --locked --workspace --bins
 	ENVOY="$$(deploy/fetch-envoy.sh --where)" $(CARGO) test --locked --workspace
+
+# Envoy is fetched while the programs are built; what either prints is seen, and either may fail.
+lab-programs:
+	@ENVOY_VERSION=$(ENVOY_VERSION) ENVOY_CACHE=$(ENVOY_CACHE) deploy/fetch-envoy.sh & fetch=$$!; \
+	$(MAKE) --no-print-directory build || { wait $$fetch; exit 1; }; wait $$fetch
+
+lab: lab-programs ## two clouds on this machine, with real Envoys; prints what to try
+	@exec bin/atoll lab up
+
+lab-check: lab-programs ## the lab by itself: asserts every step, prints a table
+	@bin/atoll lab check $(ARGS)

@@ -1,0 +1,2 @@
+//! The command line of Atoll and its lab.
+pub mod lab;
