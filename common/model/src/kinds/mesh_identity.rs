@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::hostname_generator::LabelSelector;
 use crate::{
-    Labels, Violation,
+    Labels, Violation, ZoneUid,
     document::{Checked, check_as},
     duration::GoDuration,
     hostname::{self, TemplateError},
@@ -160,6 +160,18 @@ impl MeshIdentity {
         let template = self.spiffe_id.as_ref().and_then(|id| id.trust_domain.as_deref()).unwrap_or(DEFAULT_TRUST_DOMAIN);
         let text = hostname::render(template, &[("Mesh", mesh), ("Zone", zone)], &Labels::new())?;
         text.parse().map_err(|_| TemplateError::NotAName(text))
+    }
+
+    /// The trust domain in one zone: what global recorded for it, which does not move when a zone is renamed, else what the
+    /// template gives.
+    ///
+    /// # Errors
+    /// As [`MeshIdentity::trust_domain`].
+    pub fn trust_domain_in(&self, mesh: &str, zone: &str, uid: ZoneUid) -> Result<TrustDomain, TemplateError> {
+        match self.trust_domains.get(&uid.to_string()) {
+            Some(recorded) => recorded.parse().map_err(|_| TemplateError::NotAName(recorded.clone())),
+            None => self.trust_domain(mesh, zone),
+        }
     }
 
     /// The id of one dataplane in a trust domain.

@@ -6,8 +6,9 @@ use serde_json::Value;
 use super::hostname_generator::LabelSelector;
 use crate::document::{Checked, check_as};
 
-/// The spec of a MeshService. `identities` and `state` are computed by the owning zone.
+/// The spec of a MeshService. `identities`, `state` and `tlsReady` are computed by the owning zone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MeshService {
     /// Which dataplanes serve it.
     #[serde(default)]
@@ -21,6 +22,10 @@ pub struct MeshService {
     /// Computed: whether anything serves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+    /// Computed: once every instance had an identity, callers of the zone use the mesh's TLS and never go back to plain text
+    /// (an instance without identity is then unreachable, not a way around TLS). Kept here so that a restart remembers it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls_ready: bool,
 }
 
 /// At most one of two.

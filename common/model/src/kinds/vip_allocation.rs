@@ -1,4 +1,5 @@
-//! VipAllocation: the virtual address that a zone gave to a service. Its name is the service's alias or name with its kind.
+//! VipAllocation: the virtual address that a zone gave to a service. Its name is made
+//! of the service's kind, name and owner, so that a service has one.
 
 use std::net::IpAddr;
 
