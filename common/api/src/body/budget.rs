@@ -1,0 +1,207 @@
+//! Builds values while it counts: depth, nodes, length of texts, and no key twice. The same for JSON and YAML.
+
+use std::{cell::Cell, fmt};
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::limits;
+
+/// A value within the limits.
+#[derive(Debug)]
+pub(super) struct Bounded(pub(super) Value);
+
+impl<'de> de::Deserialize<'de> for Bounded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let nodes = Cell::new(0);
+        Node { nodes: &nodes, depth: 0 }.deserialize(deserializer).map(Self)
+    }
+}
+
+/// Documents of a JSON body: the elements of a list, or the one value.
+pub(super) fn from_json(text: &str) -> Result<Vec<Value>, String> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let documents = Documents.deserialize(&mut deserializer).and_then(|documents| deserializer.end().map(|()| documents));
+    documents.map_err(|error| format!("invalid JSON: {error}"))
+}
+
+/// Gives each element of a list its own budget.
+struct Documents;
+
+impl<'de> DeserializeSeed<'de> for Documents {
+    type Value = Vec<Value>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Value>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Documents {
+    type Value = Vec<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a document or a list of documents")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Value>, A::Error> {
+        let mut documents = Vec::new();
+        while let Some(Bounded(document)) = list.next_element()? {
+            if documents.len() == limits::DOCUMENTS {
+                return Err(de::Error::custom(format_args!("more than {} documents", limits::DOCUMENTS)));
+            }
+            documents.push(document);
+        }
+        Ok(documents)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<Value>, A::Error> {
+        let nodes = Cell::new(1);
+        Node { nodes: &nodes, depth: 0 }.visit_map(map).map(|document| vec![document])
+    }
+}
+
+/// One value and all below it.
+#[derive(Clone, Copy)]
+struct Node<'a> {
+    nodes: &'a Cell<usize>,
+    depth: usize,
+}
+
+impl Node<'_> {
+    fn below<E: de::Error>(self) -> Result<Self, E> {
+        if self.depth == limits::DEPTH {
+            return Err(E::custom(format_args!("nested deeper than {} levels", limits::DEPTH)));
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+
+    fn count<E: de::Error>(self) -> Result<(), E> {
+        self.nodes.set(self.nodes.get() + 1);
+        if self.nodes.get() > limits::NODES {
+            return Err(E::custom(format_args!("more than {} values in one document", limits::NODES)));
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.count()?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+fn text<E: de::Error>(text: &str) -> Result<(), E> {
+    if text.len() > limits::SCALAR {
+        return Err(E::custom(format_args!("a text longer than {} bytes", limits::SCALAR)));
+    }
+    Ok(())
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number that is not finite"))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        text(value)?;
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
+        text(&value)?;
+        Ok(Value::String(value))
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let below = self.below()?;
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(below)? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let below = self.below()?;
+        let mut fields = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            text(&key)?;
+            if fields.contains_key(&key) {
+                return Err(de::Error::custom(format_args!("duplicate key {key:?}")));
+            }
+            let value = map.next_value_seed(below)?;
+            fields.insert(key, value);
+        }
+        Ok(Value::Object(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(depth: usize) -> String {
+        format!("{{\"a\":{}1{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1))
+    }
+
+    #[test]
+    fn the_limits_hold_at_their_edges() {
+        let check = |text: String, fault: Option<&str>| match (from_json(&text), fault) {
+            (Ok(_), None) => {}
+            (Err(error), Some(part)) => assert!(error.contains(part), "{error}"),
+            (got, _) => panic!("{fault:?}: {got:?}"),
+        };
+        check(nested(limits::DEPTH), None);
+        check(nested(limits::DEPTH + 1), Some("nested deeper than 32"));
+        let list = |n: usize| format!("{{\"a\":[{}]}}", vec!["1"; n].join(","));
+        // The object and the list count, too.
+        check(list(limits::NODES - 2), None);
+        check(list(limits::NODES - 1), Some("more than 20000 values"));
+        let text = |n: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(n));
+        check(text(limits::SCALAR), None);
+        check(text(limits::SCALAR + 1), Some("longer than 65536"));
+        let documents = |n: usize| format!("[{}]", vec!["{}"; n].join(","));
+        check(documents(limits::DOCUMENTS), None);
+        check(documents(limits::DOCUMENTS + 1), Some("more than 500 documents"));
+    }
+
+    #[test]
+    fn duplicate_keys_and_rubbish_are_refused_with_their_place() {
+        let error = from_json("{\"a\":1,\n \"a\":2}").unwrap_err();
+        assert_eq!(error, "invalid JSON: duplicate key \"a\" at line 2 column 4");
+        assert!(from_json("{\"a\":}").unwrap_err().contains("line 1 column 6"));
+        assert!(from_json("{} x").unwrap_err().contains("trailing"));
+        assert!(from_json(&"[".repeat(100_000)).is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! Bodies: bytes to values, within the limits of one place.
+
+mod budget;
+pub mod limits;
+pub mod positions;
+mod yaml;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use serde_json::Value;
+
+use crate::Problem;
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// JSON.
+    Json,
+    /// YAML 1.2.
+    Yaml,
+}
+
+/// A body that was read and parsed.
+#[derive(Debug)]
+pub struct Parsed {
+    /// Its documents, in order; empty YAML documents are left out.
+    pub documents: Vec<Value>,
+    /// The YAML text, for positions of faults.
+    pub yaml: Option<String>,
+}
+
+/// Takes a body of at most `limit` bytes; a longer one is refused by its announced length, if it has one, before it is read.
+///
+/// # Errors
+/// 413, or 408 when the client is too slow.
+pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    if announced.is_some_and(|length: usize| length > limit) {
+        return Err(too_large(limit));
+    }
+    match tokio::time::timeout(limits::BODY_TIME, axum::body::to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_too_long(&error) => Err(too_large(limit)),
+        Ok(Err(_)) => Err(Problem::bad_request("the body ended before it was complete")),
+        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "Request Timeout", "the body did not arrive within 30 s")),
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "Payload Too Large",
+        format!("the body is larger than {limit} bytes; split it into several requests"),
+    )
+}
+
+/// Which format a body has, by its content type or, where the client names none, by its first character.
+///
+/// # Errors
+/// 415 for all that is neither JSON nor YAML.
+pub fn format(headers: &HeaderMap, bytes: &[u8]) -> Result<Format, Problem> {
+    let given = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
+    let essence = given.as_deref().map(|text| text.split(';').next().unwrap_or_default().trim());
+    match essence {
+        Some("application/json" | "text/json") => Ok(Format::Json),
+        Some("application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml") => Ok(Format::Yaml),
+        None | Some("") => match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'{' | b'[') => Ok(Format::Json),
+            _ => Ok(Format::Yaml),
+        },
+        Some(other) => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Unsupported Media Type",
+            format!("content type {other:?} is not read; send application/json or application/yaml"),
+        )),
+    }
+}
+
+/// Parses a body of one document.
+///
+/// # Errors
+/// 400 with line and column.
+pub fn parse_one(format: Format, bytes: &Bytes) -> Result<Parsed, Problem> {
+    let parsed = parse_many(format, bytes)?;
+    match parsed.documents.len() {
+        1 => Ok(parsed),
+        0 => Err(Problem::bad_request("the body is empty; send one document")),
+        n => Err(Problem::bad_request(format!("the body holds {n} documents; send one, or all of them to POST /_apply"))),
+    }
+}
+
+/// Parses a body of documents: YAML documents, one JSON document, or a JSON list of them.
+///
+/// # Errors
+/// 400 with line and column.
+pub fn parse_many(format: Format, bytes: &Bytes) -> Result<Parsed, Problem> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Problem::bad_request(format!("the body is no UTF-8 text (byte {})", error.valid_up_to())))?;
+    match format {
+        Format::Json => Ok(Parsed { documents: budget::from_json(text).map_err(Problem::bad_request)?, yaml: None }),
+        Format::Yaml => {
+            let documents = yaml::from_yaml(text).map_err(Problem::bad_request)?;
+            Ok(Parsed { documents, yaml: Some(text.to_owned()) })
+        }
+    }
+}
+
+/// Parses a JSON object that is no resource.
+///
+/// # Errors
+/// 400 with line and column, or the field.
+pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| Problem::bad_request(format!("invalid JSON: {error}")))
+}

@@ -1,0 +1,162 @@
+//! From a parsed value to a document that may be stored: every fault with its field path, and what the author should know.
+
+use atoll_model::{Kind, Labels, Name, ResourceKey, Scope, Violation, document::Document, labels, names, resource, sni};
+use atoll_store::TableSnapshot;
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::{Plane, body::limits, present};
+
+/// What the request's path says of the document.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) kind: Kind,
+    pub(crate) mesh: Name,
+    pub(crate) name: Name,
+}
+
+/// A document that may be stored.
+#[derive(Debug)]
+pub(crate) struct Reviewed {
+    pub(crate) key: ResourceKey,
+    pub(crate) labels: Labels,
+    pub(crate) spec: Bytes,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Whether what is known but not enforced, or not known, is a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strictness {
+    Lenient,
+    Strict,
+}
+
+/// Reviews the body of a write to `target`.
+pub(crate) fn of_target(
+    plane: &Plane,
+    table: &TableSnapshot,
+    target: &Target,
+    value: Value,
+    strictness: Strictness,
+) -> Result<Reviewed, Vec<Violation>> {
+    let mut document = Document::from_value(value, Some(target.kind))?;
+    let mut faults = Vec::new();
+    for (field, given, wanted) in [("name", &mut document.name, &target.name), ("mesh", &mut document.mesh, &target.mesh)] {
+        if !given.is_empty() && given != wanted {
+            faults.push(Violation::new(field, format!("{field} from the URL has to be the same as in body")));
+        }
+        *given = wanted.clone();
+    }
+    complete(plane, table, document, faults, strictness)
+}
+
+/// Reviews a document that names itself.
+pub(crate) fn of_document(
+    plane: &Plane,
+    table: &TableSnapshot,
+    value: Value,
+    strictness: Strictness,
+) -> Result<Reviewed, Vec<Violation>> {
+    let document = Document::from_value(value, None)?;
+    let mut faults = Vec::new();
+    if document.kind.descriptor().scope == Scope::Mesh {
+        faults.extend(names::mesh_fault(&document.mesh).map(|fault| Violation::new("mesh", fault)));
+    }
+    if !plane.viewpoint.may_write(document.kind) {
+        faults.push(Violation::new("type", crate::plane::read_only_reason(&plane.viewpoint, document.kind)));
+    }
+    complete(plane, table, document, faults, strictness)
+}
+
+fn complete(
+    plane: &Plane,
+    table: &TableSnapshot,
+    mut document: Document,
+    mut faults: Vec<Violation>,
+    strictness: Strictness,
+) -> Result<Reviewed, Vec<Violation>> {
+    let row = document.kind.descriptor();
+    drop_computed(&mut document);
+    let checked = (row.check)(&document.spec);
+    faults.extend(names::name_fault(&document.name, row.label_name).map(|fault| Violation::new("name", fault)));
+    faults.extend(checked.violations);
+    faults.extend(labels::check(&plane.viewpoint, document.kind, &document.mesh, &document.labels));
+    faults.extend(label_limits(&document));
+    if faults.is_empty() {
+        faults.extend(plane.admission.review_put(table, &document));
+    }
+    let mut warnings: Vec<String> = Vec::new();
+    warnings.extend(checked.unknown.iter().map(|field| format!("unknown field {field}: it is stored and has no effect")));
+    warnings.extend(checked.not_enforced.iter().map(|field| format!("{field} is stored, not enforced by this version")));
+    if !row.enforced {
+        warnings.push(format!("{} is stored, not enforced by this version", document.kind));
+    }
+    if strictness == Strictness::Strict {
+        faults.extend(checked.unknown.into_iter().map(|field| Violation::new(field, "unknown field")));
+        let silent = checked.not_enforced.into_iter().chain((!row.enforced).then(|| "type".to_owned()));
+        faults.extend(silent.map(|field| Violation::new(field, "not enforced by this version")));
+    }
+    let spec = resource::canonical_json(&document.spec);
+    let labels = labels::stored(document.labels);
+    if spec.len() + resource::labels_json(&labels).len() > limits::RESOURCE {
+        faults.push(Violation::new("", format!("a resource has at most {} bytes", limits::RESOURCE)));
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let key = ResourceKey::new(document.kind, document.mesh, document.name, plane.viewpoint.owner());
+    warnings.extend(server_name_warnings(plane, table, &key, &document.spec));
+    Ok(Reviewed { key, labels, spec, warnings })
+}
+
+/// Fields that planes compute come back with every document that was read before it was written: they are not the author's.
+fn drop_computed(document: &mut Document) {
+    let computed: &[&str] = match document.kind {
+        Kind::MeshService => &["identities", "state"],
+        Kind::Zone => &["uid", "tokenKeys"],
+        Kind::MeshIdentity => &["trustDomains"],
+        Kind::Mesh
+        | Kind::Dataplane
+        | Kind::MeshZoneAddress
+        | Kind::HostnameGenerator
+        | Kind::MeshTrust
+        | Kind::MeshTrafficPermission
+        | Kind::MeshTimeout
+        | Kind::MeshTls
+        | Kind::VipAllocation => &[],
+    };
+    if let Value::Object(fields) = &mut document.spec {
+        for field in computed {
+            fields.remove(*field);
+        }
+    }
+}
+
+fn label_limits(document: &Document) -> Vec<Violation> {
+    let mut faults = Vec::new();
+    if document.labels.len() > limits::LABELS {
+        faults.push(Violation::new("labels", format!("a resource has at most {} labels", limits::LABELS)));
+    }
+    if document.kind == Kind::Dataplane
+        && let Some(workload) = document.labels.get(labels::WORKLOAD)
+        && !names::is_rfc1035_label(workload)
+    {
+        let message = "must be at most 63 lower case letters, digits or '-', starting with a letter (RFC 1035 label)";
+        faults.push(Violation::new(format!("labels[{:?}]", labels::WORKLOAD), message));
+    }
+    faults
+}
+
+/// A port whose parts make no server name cannot be reached by mesh TLS from elsewhere.
+fn server_name_warnings(plane: &Plane, table: &TableSnapshot, key: &ResourceKey, spec: &Value) -> Vec<String> {
+    if key.kind != Kind::MeshService {
+        return Vec::new();
+    }
+    let kri = present::kri(plane, table, key);
+    present::sections(spec)
+        .filter_map(|(port, section)| match sni::encode(&kri.with_section(&section)) {
+            Ok(_) => None,
+            Err(error) => Some(format!("Invalid MeshService SNI (port {port}): {error}")),
+        })
+        .collect()
+}

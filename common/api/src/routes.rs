@@ -1,0 +1,320 @@
+//! The table of routes: from it come the router, the guards and the OpenAPI document, so that none of the three can lack a row.
+
+use atoll_model::{Kind, Scope};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, MethodRouter, on},
+};
+use http::Method;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    Plane, Problem,
+    access::{self, Operation, Subject, Verb},
+    apply,
+    problem::title,
+    query::Ask,
+    resources, system, tokens,
+};
+
+/// What an operation takes and gives; for the OpenAPI document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Gives an object about the plane.
+    System,
+    /// Gives one resource.
+    Item(Kind),
+    /// Gives a page of resources, or their changes.
+    List(Kind),
+    /// Gives one overview.
+    Overview(Kind),
+    /// Gives a page of overviews.
+    Overviews(Kind),
+    /// Takes one resource.
+    Put(Kind),
+    /// Removes one resource.
+    Delete(Kind),
+    /// Gives the resource with a KRI.
+    ByKri,
+    /// Takes many documents.
+    Apply,
+    /// Takes a request for a token, gives the token.
+    Token,
+}
+
+/// One row.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, parameters in braces.
+    pub path: String,
+    /// The operation's name.
+    pub id: String,
+    /// One sentence for readers of the OpenAPI document.
+    pub summary: String,
+    /// What the guard decides on.
+    pub operation: Operation,
+    /// What it takes and gives.
+    pub shape: Shape,
+    handler: MethodRouter<Plane>,
+}
+
+/// The REST API of a plane.
+pub fn router(plane: Plane) -> Router {
+    let mut router = Router::new();
+    for route in table() {
+        let (guarding, operation) = (plane.clone(), route.operation);
+        let guard = from_fn(move |request: Request, next: Next| access::guard(guarding.clone(), operation, request, next));
+        router = router.route(&route.path, route.handler.layer(guard));
+    }
+    let guard = || from_fn_with_state(plane.clone(), access::guard_unknown);
+    let no_path = on(MethodFilter::GET, unknown_path).fallback(unknown_path).layer(guard());
+    router
+        .fallback_service(no_path.with_state(plane.clone()))
+        .method_not_allowed_fallback(unknown_method)
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| failed().into_response()))
+        .with_state(plane)
+}
+
+fn failed() -> Problem {
+    Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error", "the request failed; the log has the reason")
+}
+
+async fn unknown_path(request: Request) -> Problem {
+    let path = request.uri().path();
+    let kinds = Kind::ALL.iter().map(|kind| kind.descriptor().path).collect::<Vec<_>>().join(", ");
+    let detail = format!("no such path: {path:?}; resources are at /meshes/MESH/KIND or /KIND, where KIND is one of {kinds}");
+    Problem { detail, ..Problem::not_found(title::RETRIEVE) }
+}
+
+async fn unknown_method(State(plane): State<Plane>, request: Request) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let operation = Operation { verb: Verb::Get, subject: Subject::System("unknown method") };
+    match access::admit(&plane, request.headers(), operation) {
+        Ok(_) => Problem::not_allowed(format!("{method} is not offered at {path:?}")).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Every row, in the order of the OpenAPI document.
+pub fn table() -> Vec<Route> {
+    let mut rows = about_the_plane();
+    rows.extend(many_kinds());
+    for kind in Kind::ALL {
+        rows.extend(of_kind(*kind));
+    }
+    rows
+}
+
+/// Makes a handler of `async fn(Plane, Ask)`.
+macro_rules! read {
+    ($method:ident, $function:expr) => {
+        on(MethodFilter::$method, |State(plane): State<Plane>, ask: Ask| async move { $function(plane, ask).await })
+    };
+}
+
+/// Makes a handler of `async fn(Plane, Ask, Body)`.
+macro_rules! write {
+    ($method:ident, $function:expr) => {
+        on(
+            MethodFilter::$method,
+            |State(plane): State<Plane>, ask: Ask, body: Body| async move { $function(plane, ask, body).await },
+        )
+    };
+}
+
+/// Makes a handler of `async fn(Plane, Kind, Ask)`.
+macro_rules! of {
+    ($method:ident, $function:expr, $kind:expr) => {{
+        let kind = $kind;
+        on(MethodFilter::$method, move |State(plane): State<Plane>, ask: Ask| async move { $function(plane, kind, ask).await })
+    }};
+}
+
+fn about_the_plane() -> Vec<Route> {
+    let get = |path: &str, id: &str, summary: &str, subject, handler| {
+        row(Method::GET, path, id, summary, Operation { verb: Verb::Get, subject }, Shape::System, handler)
+    };
+    vec![
+        get("/", "index", "Says who answers here.", Subject::Open, read!(GET, system::index)),
+        get("/healthy", "healthy", "Says that the process lives.", Subject::Open, read!(GET, system::healthy)),
+        get("/ready", "ready", "Says whether the plane can do its job.", Subject::Open, read!(GET, system::ready)),
+        get(
+            "/config",
+            "config",
+            "Shows the effective configuration, secrets redacted.",
+            Subject::System("config"),
+            read!(GET, system::config),
+        ),
+        get(
+            "/who-am-i",
+            "whoAmI",
+            "Shows name and groups of the token.",
+            Subject::System("who-am-i"),
+            read!(GET, system::who_am_i),
+        ),
+        get(
+            "/_resources",
+            "resourceTypes",
+            "Lists the kinds of resources and their paths.",
+            Subject::System("resources"),
+            read!(GET, system::kinds),
+        ),
+    ]
+}
+
+fn many_kinds() -> Vec<Route> {
+    let by_kri = Operation { verb: Verb::Get, subject: Subject::AnyKind };
+    let apply = Operation { verb: Verb::Put, subject: Subject::AnyKind };
+    let token = |path: &str, id: &str, summary: &str, subject, handler| {
+        let operation = Operation { verb: Verb::Issue, subject: Subject::Token(subject) };
+        row(Method::POST, path, id, summary, operation, Shape::Token, handler)
+    };
+    vec![
+        row(
+            Method::GET,
+            "/_kri/{name}",
+            "getByKri",
+            "Gives the resource with this KRI.",
+            by_kri,
+            Shape::ByKri,
+            read!(GET, resources::by_kri),
+        ),
+        row(
+            Method::POST,
+            "/_apply",
+            "apply",
+            "Writes many documents in one transaction.",
+            apply,
+            Shape::Apply,
+            write!(POST, apply::apply),
+        ),
+        token("/tokens/user", "issueUserToken", "Issues a user token.", "user", write!(POST, tokens::user)),
+        token(
+            "/tokens/dataplane",
+            "issueDataplaneToken",
+            "Issues a dataplane token.",
+            "dataplane",
+            write!(POST, tokens::dataplane),
+        ),
+        token(
+            "/tokens/zone",
+            "issueZoneToken",
+            "Issues the one-time token by which a zone joins.",
+            "zone",
+            write!(POST, tokens::zone),
+        ),
+    ]
+}
+
+fn of_kind(kind: Kind) -> Vec<Route> {
+    let (all, item) = paths(kind);
+    let name = kind.name();
+    let row = |method, path: &str, id: String, summary: String, verb, shape, handler| {
+        row(method, path, &id, &summary, Operation { verb, subject: Subject::Kind(kind) }, shape, handler)
+    };
+    let mut rows = Vec::new();
+    for (path, suffix, place) in &all {
+        rows.push(row(
+            Method::GET,
+            path,
+            format!("list{name}{suffix}"),
+            format!("Lists {name} resources{place}."),
+            Verb::List,
+            Shape::List(kind),
+            of!(GET, resources::list, kind),
+        ));
+        if has_overview(kind) {
+            let (id, summary) = (format!("list{name}Overviews{suffix}"), format!("Lists {name} resources{place} with insights."));
+            let path = format!("{path}/_overview");
+            rows.push(row(
+                Method::GET,
+                &path,
+                id,
+                summary,
+                Verb::List,
+                Shape::Overviews(kind),
+                of!(GET, resources::overviews, kind),
+            ));
+        }
+    }
+    rows.extend([
+        row(
+            Method::GET,
+            &item,
+            format!("get{name}"),
+            format!("Gives one {name}."),
+            Verb::Get,
+            Shape::Item(kind),
+            of!(GET, resources::get, kind),
+        ),
+        row(
+            Method::PUT,
+            &item,
+            format!("put{name}"),
+            format!("Creates or replaces one {name}."),
+            Verb::Put,
+            Shape::Put(kind),
+            on(MethodFilter::PUT, move |State(plane): State<Plane>, ask: Ask, body: Body| async move {
+                resources::put(plane, kind, ask, body).await
+            }),
+        ),
+        row(
+            Method::DELETE,
+            &item,
+            format!("delete{name}"),
+            format!("Removes one {name}."),
+            Verb::Delete,
+            Shape::Delete(kind),
+            of!(DELETE, resources::delete, kind),
+        ),
+    ]);
+    if has_overview(kind) {
+        let path = format!("{item}/_overview");
+        rows.push(row(
+            Method::GET,
+            &path,
+            format!("get{name}Overview"),
+            format!("Gives one {name} with its insight."),
+            Verb::Get,
+            Shape::Overview(kind),
+            of!(GET, resources::overview, kind),
+        ));
+    }
+    rows
+}
+
+fn has_overview(kind: Kind) -> bool {
+    matches!(kind, Kind::Zone | Kind::Dataplane)
+}
+
+/// The paths of a kind's lists, each with a suffix for the operation's name and words for people, and that of its items.
+fn paths(kind: Kind) -> (Vec<(String, &'static str, &'static str)>, String) {
+    let path = kind.descriptor().path;
+    match (kind, kind.descriptor().scope) {
+        // The item of a mesh shares its place with the meshes of all other paths.
+        (Kind::Mesh, _) => (vec![(format!("/{path}"), "", "")], format!("/{path}/{{mesh}}")),
+        (_, Scope::Global) => (vec![(format!("/{path}"), "", "")], format!("/{path}/{{name}}")),
+        (_, Scope::Mesh) => {
+            let inside = format!("/meshes/{{mesh}}/{path}");
+            let item = format!("{inside}/{{name}}");
+            (vec![(inside, "", " of a mesh"), (format!("/{path}"), "AcrossMeshes", " of all meshes")], item)
+        }
+    }
+}
+
+fn row(
+    method: Method,
+    path: &str,
+    id: &str,
+    summary: &str,
+    operation: Operation,
+    shape: Shape,
+    handler: MethodRouter<Plane>,
+) -> Route {
+    Route { method, path: path.to_owned(), id: id.to_owned(), summary: summary.to_owned(), operation, shape, handler }
+}

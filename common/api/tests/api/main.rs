@@ -1,0 +1,16 @@
+//! The API as a client sees it: a router over a temporary store. The files mirror the paths.
+
+mod access;
+mod apply;
+mod bad_input;
+mod global_scoped;
+mod lists;
+mod meshes;
+mod openapi;
+mod policies;
+mod serve;
+mod support;
+mod system;
+mod tokens;
+mod watch;
+mod zone_view;

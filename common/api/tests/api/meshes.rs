@@ -1,0 +1,90 @@
+//! `/meshes`: creation, deletion and what goes with it.
+
+use atoll_model::{Kind, ResourceKey};
+use serde_json::json;
+
+use crate::support::{Api, timeout};
+
+#[tokio::test]
+async fn a_mesh_is_created_updated_and_read_as_kuma_shows_it() {
+    let api = Api::global().await;
+    let mesh = json!({"type": "Mesh", "name": "new-mesh"});
+    let created = api.put("/meshes/new-mesh", mesh.clone()).await.expect(201);
+    assert_eq!(created.json(), json!({"warnings": []}));
+    api.put("/meshes/new-mesh", mesh).await.expect(200);
+    let shown = api.get("/meshes/new-mesh").await.expect(200);
+    assert_eq!(
+        shown.json(),
+        json!({
+            "type": "Mesh", "name": "new-mesh", "creationTime": "2026-01-02T03:04:05Z",
+            "modificationTime": "2026-01-02T03:04:05Z", "kri": "kri_m____new-mesh_",
+            "labels": {"kuma.io/display-name": "new-mesh", "kuma.io/origin": "global"},
+        })
+    );
+    assert!(shown.text.starts_with("{\n \"type\": \"Mesh\",\n \"name\""), "indented, in Kuma's order: {}", shown.text);
+}
+
+#[tokio::test]
+async fn unknown_fields_are_kept_and_named() {
+    let api = Api::global().await;
+    let body = json!({"type": "Mesh", "name": "old", "mtls": {"enabledBackend": "ca-1"}});
+    let created = api.put("/meshes/old", body.clone()).await.expect(201).json();
+    assert!(created["warnings"][0].as_str().unwrap().contains("mtls"), "{created}");
+    assert_eq!(api.get("/meshes/old").await.json()["mtls"]["enabledBackend"], "ca-1");
+    let refused = api.put("/meshes/old?strict=true", body).await.expect(400);
+    assert_eq!(refused.faults(), [("mtls".to_owned(), "unknown field".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_bad_name_is_refused_under_kumas_title() {
+    let api = Api::global().await;
+    let answer = api.put("/meshes/aa.a", json!({"type": "Mesh", "name": "aa.a"})).await.expect(400);
+    let document = answer.json();
+    assert_eq!(
+        (document["title"].as_str(), document["detail"].as_str()),
+        (Some("Failed to create a resource"), Some("Resource is not valid"))
+    );
+    assert_eq!(answer.fields(), ["name"]);
+    assert_eq!(document["details"], document["detail"]);
+    assert_eq!(document["causes"][0]["field"], "name");
+}
+
+#[tokio::test]
+async fn what_is_absent_is_404_with_kumas_titles() {
+    let api = Api::global().await;
+    let expected = |title: &str| json!({"type": "/std-errors", "status": 404, "title": title, "detail": "Not found", "details": "Not found"});
+    assert_eq!(api.get("/meshes/nope").await.expect(404).json(), expected("Could not retrieve a resource"));
+    assert_eq!(api.delete("/meshes/nope").await.expect(404).json(), expected("Could not delete a resource"));
+    let list = api.get("/meshes/nope/meshtimeouts").await.expect(404).json();
+    assert_eq!(list, expected("Failed to retrieve Mesh"));
+    assert_eq!(api.put("/meshes/nope/meshtimeouts/a", timeout("a", "nope")).await.expect(404).json(), list);
+}
+
+#[tokio::test]
+async fn a_deleted_mesh_takes_what_is_in_it_along_in_one_step() {
+    let api = Api::global().await;
+    api.put("/meshes/gone", json!({"type": "Mesh", "name": "gone"})).await.expect(201);
+    for name in ["a", "b"] {
+        api.put(&format!("/meshes/gone/meshtimeouts/{name}"), timeout(name, "gone")).await.expect(201);
+    }
+    api.put("/meshes/default/meshtimeouts/kept", timeout("kept", "default")).await.expect(201);
+    let before = api.store.snapshot().revision();
+    let deleted = api.delete("/meshes/gone").await.expect(200);
+    assert_eq!(deleted.text.trim(), "{}");
+    assert_eq!(deleted.header("atoll-revision"), (before.0 + 3).to_string());
+    assert_eq!(api.get("/meshtimeouts").await.json()["total"], 1);
+    api.get("/meshes/gone").await.expect(404);
+}
+
+#[tokio::test]
+async fn a_mesh_with_dataplanes_stays_and_names_them() {
+    let api = Api::global().await;
+    let owner = api.give_zone("gcp").await;
+    let dataplane = json!({"networking": {"address": "10.0.0.1"}});
+    api.give(ResourceKey::new(Kind::Dataplane, "default", "api-1", owner), dataplane).await;
+    let refused = api.delete("/meshes/default").await.expect(400);
+    let faults = refused.faults();
+    assert_eq!(faults[0].0, "mesh");
+    assert!(faults[0].1.contains("1 dataplanes") && faults[0].1.contains("api-1"), "{faults:?}");
+    api.get("/meshes/default").await.expect(200);
+}

@@ -1,0 +1,203 @@
+//! A plane with a temporary store and a clock that stands still.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use atoll_api::{
+    ADMIN_GROUP, Authenticate, AuthenticationError, Caller, DataplaneTokenRequest, Info, IssueError, IssueTokens, Plane,
+    PlaneParts, StatusSource, UserTokenRequest, ZoneTokenRequest, plane::AdmitAll, router,
+};
+use atoll_model::{
+    Kind, Labels, Owner, ResourceKey, Timestamp, ZoneUid, clock::ManualClock, labels::Viewpoint, resource::canonical_json,
+};
+use atoll_runtime::tasks::Tasks;
+use atoll_store::{Actor, Store, StoreConfig, Write, WriteBatch};
+use axum::{Router, body::Body};
+use http::{HeaderMap, Method, Request, StatusCode};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+/// The token that opens everything.
+pub(crate) const ADMIN: &str = "admin-token";
+
+pub(crate) struct Api {
+    pub(crate) router: Router,
+    pub(crate) store: Store,
+    _folder: tempfile::TempDir,
+}
+
+/// An answer, read.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self
+    }
+
+    /// `field` and `reason` of every fault.
+    pub(crate) fn faults(&self) -> Vec<(String, String)> {
+        let document = self.json();
+        let faults = document["invalid_parameters"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        faults.iter().map(|fault| (text(&fault["field"]), text(&fault["reason"]))).collect()
+    }
+
+    pub(crate) fn fields(&self) -> Vec<String> {
+        self.faults().into_iter().map(|(field, _)| field).collect()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    }
+}
+
+impl Api {
+    /// A global plane with mesh `default`.
+    pub(crate) async fn global() -> Self {
+        let api = Self::of(Viewpoint::Global).await;
+        api.put("/meshes/default", json!({"type": "Mesh", "name": "default"})).await.expect(201);
+        api
+    }
+
+    /// A zone's plane, with the meshes and zones of its global.
+    pub(crate) async fn zone(name: &str, federated: bool) -> Self {
+        let api = Self::of(Viewpoint::Zone { name: name.into(), uid: zone_uid(name), federated }).await;
+        let mesh = ResourceKey::new(Kind::Mesh, "", "default", Owner::Global);
+        api.give(mesh, json!({})).await;
+        api
+    }
+
+    async fn of(viewpoint: Viewpoint) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new("2026-01-02T03:04:05Z".parse::<Timestamp>().unwrap()));
+        let config = StoreConfig::Sqlite { dir: folder.path().to_owned() };
+        let store = Store::open(config, clock.clone(), &Tasks::new()).await.unwrap();
+        let info = Info::new("host".into(), "instance".into(), "cluster".into(), &viewpoint);
+        let plane = Plane::new(PlaneParts {
+            viewpoint,
+            store: store.clone(),
+            clock,
+            authenticate: Arc::new(Names),
+            tokens: Arc::new(Names),
+            status: Arc::new(Names),
+            admission: Arc::new(AdmitAll),
+            info,
+            config: json!({"store": {"url": "postgres://atoll:*****@db/atoll"}}),
+            ready: Arc::new(|| Ok(())),
+        });
+        Self { router: router(plane), store, _folder: folder }
+    }
+
+    /// Stores a resource of any owner, as the link does.
+    pub(crate) async fn give(&self, key: ResourceKey, spec: Value) {
+        let write = Write::put(key, Labels::new(), canonical_json(&spec));
+        self.store.commit(WriteBatch::one(Actor::plane(), write)).await.unwrap();
+    }
+
+    /// Makes a zone known, with its identity.
+    pub(crate) async fn give_zone(&self, name: &str) -> Owner {
+        let uid = zone_uid(name);
+        let key = ResourceKey::new(Kind::Zone, "", name, Owner::Global);
+        let computed = canonical_json(&json!({"uid": uid}));
+        let writes = vec![Write::put(key.clone(), Labels::new(), "{}"), Write::PutComputed { key, computed: Some(computed) }];
+        self.store.commit(WriteBatch { writes, actor: Actor::plane() }).await.unwrap();
+        Owner::Zone(uid)
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+
+    pub(crate) async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header("host", "cp.test:5681");
+        if !headers.iter().any(|(name, _)| *name == "authorization") {
+            request = request.header("authorization", format!("Bearer {ADMIN}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, &[], Body::empty()).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, &[], Body::empty()).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, document: Value) -> Answer {
+        self.call(Method::PUT, path, &[("content-type", "application/json")], document.to_string()).await
+    }
+
+    pub(crate) async fn put_yaml(&self, path: &str, text: &str) -> Answer {
+        self.call(Method::PUT, path, &[("content-type", "application/yaml")], text.to_owned()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, content_type: &str, text: &str) -> Answer {
+        self.call(Method::POST, path, &[("content-type", content_type)], text.to_owned()).await
+    }
+}
+
+pub(crate) fn zone_uid(name: &str) -> ZoneUid {
+    ZoneUid(uuid::Uuid::from_u128(name.bytes().fold(1, |sum, byte| sum * 257 + u128::from(byte))))
+}
+
+/// A MeshTimeout that is valid.
+pub(crate) fn timeout(name: &str, mesh: &str) -> Value {
+    json!({
+        "type": "MeshTimeout", "mesh": mesh, "name": name,
+        "spec": {"targetRef": {"kind": "Mesh"}, "to": [{"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": "1h"}}]},
+    })
+}
+
+/// Knows one administrator and one reader by name, and a status for services.
+struct Names;
+
+impl Authenticate for Names {
+    fn authenticate(&self, token: &str) -> Result<Caller, AuthenticationError> {
+        let caller = |name: &str, group: &str| Ok(Caller { name: name.to_owned(), groups: vec![group.to_owned()] });
+        match token {
+            ADMIN => caller("alice", ADMIN_GROUP),
+            "reader-token" => caller("bob", "team-a"),
+            _ => Err(AuthenticationError::Refused("the token is not ours".to_owned())),
+        }
+    }
+}
+
+#[async_trait]
+impl IssueTokens for Names {
+    async fn user(&self, request: UserTokenRequest) -> Result<String, IssueError> {
+        Ok(format!("user {} {:?} {:?}", request.name, request.groups, request.valid_for))
+    }
+    async fn dataplane(&self, request: DataplaneTokenRequest) -> Result<String, IssueError> {
+        Ok(format!("dataplane {} {} {:?}", request.mesh, request.workload, request.valid_for))
+    }
+    async fn zone(&self, request: ZoneTokenRequest) -> Result<String, IssueError> {
+        Ok(format!("zone {}", request.zone))
+    }
+}
+
+impl StatusSource for Names {
+    fn status(&self, key: &ResourceKey) -> Option<Value> {
+        (key.kind == Kind::MeshService).then(|| json!({"vips": [{"ip": "241.0.0.1"}]}))
+    }
+    fn insight(&self, key: &ResourceKey) -> Option<Value> {
+        (key.kind == Kind::Zone).then(|| json!({"online": true}))
+    }
+}
