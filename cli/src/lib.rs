@@ -1,2 +1,91 @@
-//! The command line of Atoll and its lab.
+//! The command line of Atoll: one file a command.
+//!
+//! ```text
+//!   context ─▶ client ─▶ REST of a plane
+//!      ▲          ▲
+//!   files     apply, get, delete, token, check ─▶ output (table, YAML, JSON)
+//! ```
+//!
+//! Must not contain rules about resources: the plane judges, the command shows what it says.
+
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+pub mod apply;
+pub mod check;
+pub mod client;
+pub mod columns;
+pub mod completion;
+pub mod context;
+pub mod delete;
+pub mod get;
+pub mod kinds;
 pub mod lab;
+pub mod output;
+pub mod token;
+
+/// Speaks with the control planes of Atoll.
+#[derive(Debug, Parser)]
+#[command(name = "atoll", version, about, propagate_version = true)]
+pub struct Cli {
+    /// Where and as whom.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which plane, and where the contexts are.
+#[derive(Clone, Debug, Args)]
+pub struct Connection {
+    /// The context to use instead of the current one.
+    #[arg(long, global = true, env = "ATOLL_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// Directory of the contexts [default: ~/.atoll].
+    #[arg(long, global = true, env = "ATOLL_CONFIG", value_name = "DIR", hide_env_values = true)]
+    pub config_dir: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Keep the control planes that you speak with.
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+    /// Write resources from files, folders or standard input, all or none.
+    Apply(apply::Apply),
+    /// Show resources.
+    Get(get::Get),
+    /// Remove resources.
+    Delete(delete::Delete),
+    /// Issue tokens.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Check the federation: global, zones, links.
+    Check(check::Check),
+    /// Run two clouds on this machine, with real Envoys.
+    #[command(subcommand)]
+    Lab(lab::Command),
+    /// Print the completion script of a shell.
+    Completion(completion::Completion),
+}
+
+/// Does what the command line says. `out` gets results, `err` what is to be known beside them.
+///
+/// # Errors
+/// What could not be done, and what to do about it.
+pub async fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let Cli { connection, command } = cli;
+    match command {
+        Command::Context(command) => command.run(&connection, out),
+        Command::Apply(command) => command.run(&connection, out, err).await,
+        Command::Get(command) => command.run(&connection, out, err).await,
+        Command::Delete(command) => command.run(&connection, out).await,
+        Command::Token(command) => command.run(&connection, out).await,
+        Command::Check(command) => command.run(&connection, out).await,
+        Command::Lab(command) => lab::run(command, &connection).await.map(|()| ExitCode::SUCCESS),
+        Command::Completion(command) => command.run(out),
+    }
+}

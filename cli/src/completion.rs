@@ -1,0 +1,28 @@
+//! `atoll completion`: the completion script of a shell.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::Cli;
+
+/// Prints the completion script of a shell.
+#[derive(Debug, Args)]
+pub struct Completion {
+    /// The shell.
+    pub shell: Shell,
+}
+
+impl Completion {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn run(self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "atoll", &mut script);
+        out.write_all(&script)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

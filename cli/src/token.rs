@@ -1,0 +1,102 @@
+//! `atoll token`: tokens for zones, dataplanes and people.
+
+use std::{io::Write, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use crate::{Connection, client::Client};
+
+/// What a token is for. It is printed alone, so that it can go into a file.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// The one-time token by which a zone joins.
+    Zone(ZoneToken),
+    /// A token of dataplanes.
+    Dataplane(DataplaneToken),
+    /// A token of a person or program.
+    User(UserToken),
+}
+
+/// For which zone.
+#[derive(Debug, Args)]
+pub struct ZoneToken {
+    /// The zone's name.
+    pub zone: String,
+    /// How long it can be used, at most 1h.
+    #[arg(long, value_name = "DURATION")]
+    pub valid_for: Option<String>,
+}
+
+/// For which dataplanes.
+#[derive(Debug, Args)]
+pub struct DataplaneToken {
+    /// The mesh.
+    #[arg(short, long, default_value = "default")]
+    pub mesh: String,
+    /// The only dataplane that it lets in.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The only workload that it lets in.
+    #[arg(long)]
+    pub workload: Option<String>,
+    /// A label that the dataplane must have; repeatable.
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub tags: Vec<String>,
+    /// How long it holds [default: 720h].
+    #[arg(long, value_name = "DURATION")]
+    pub valid_for: Option<String>,
+}
+
+/// For whom.
+#[derive(Debug, Args)]
+pub struct UserToken {
+    /// Name of the user.
+    pub name: String,
+    /// A group; repeatable. Members of mesh-system:admin may do everything.
+    #[arg(long = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// How long it holds.
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub valid_for: String,
+}
+
+impl Token {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// When the plane refuses.
+    pub async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+        let client = Client::of(connection)?;
+        let (what, body) = match self {
+            Token::Zone(token) => ("zone", json!({"zone": token.zone, "validFor": token.valid_for.unwrap_or_default()})),
+            Token::Dataplane(token) => ("dataplane", token.body()?),
+            Token::User(token) => ("user", json!({"name": token.name, "groups": token.groups, "validFor": token.valid_for})),
+        };
+        let body = Some(("application/json", body.to_string()));
+        let answer = client.call(Method::POST, &["tokens", what], &[], body).await?.refuse()?;
+        writeln!(out, "{}", answer.text.trim())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl DataplaneToken {
+    fn body(self) -> anyhow::Result<Value> {
+        let mut tags = Map::new();
+        for tag in &self.tags {
+            let (key, value) = tag.split_once('=').with_context(|| format!("{tag:?} is no tag; write it as KEY=VALUE"))?;
+            let values = tags.entry(key).or_insert_with(|| json!([]));
+            values.as_array_mut().map(|values| values.push(json!(value)));
+        }
+        Ok(json!({
+            "mesh": self.mesh,
+            "name": self.name.unwrap_or_default(),
+            "workload": self.workload.unwrap_or_default(),
+            "type": "dataplane",
+            "tags": tags,
+            "validFor": self.valid_for.unwrap_or_default(),
+        }))
+    }
+}
