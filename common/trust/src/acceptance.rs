@@ -11,7 +11,6 @@ use atoll_model::{
     kinds::{MeshIdentity, MeshTrust, mesh_identity::ProviderKind},
     spiffe::TrustDomain,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::x509::{self, Facts, ReadError};
 
@@ -191,8 +190,7 @@ pub fn domain_of(ca: &Facts) -> Result<TrustDomain, CaFault> {
 fn read_alone(pem: &str) -> Result<Facts, ReadError> {
     let [der] = <[_; 1]>::try_from(x509::chain(pem)?).map_err(|_| ReadError::NotPem)?;
     let bare = |text: &str| text.split_ascii_whitespace().collect::<String>();
-    let canonical = format!("-----BEGIN CERTIFICATE-----{}-----END CERTIFICATE-----", STANDARD.encode(&der));
-    if bare(pem) != bare(&canonical) {
+    if bare(pem) != bare(&x509::to_pem(&der)) {
         return Err(ReadError::NotPem);
     }
     Facts::of_der(&der)

@@ -1,6 +1,7 @@
 //! Reading certificates: what they say, never whether to believe them.
 
 use atoll_model::Timestamp;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::DateTime;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::{
@@ -115,6 +116,16 @@ pub fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, ReadError> {
     if all.is_empty() { Err(ReadError::NotPem) } else { Ok(all) }
 }
 
+/// A certificate in DER as PEM.
+pub fn to_pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]);
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    lines.for_each(|line| pem.extend([line, "\n"]));
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
+}
+
 /// The SubjectPublicKeyInfo of a certificate.
 pub(crate) fn spki(der: &[u8]) -> Result<Vec<u8>, ReadError> {
     Ok(parse(der)?.public_key().raw.to_vec())
@@ -161,4 +172,25 @@ fn constraints(certificate: &X509Certificate<'_>) -> Result<Option<Constraints>,
         permitted: texts(&extension.value.permitted_subtrees),
         excluded: texts(&extension.value.excluded_subtrees),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_pem_holds_what_was_put_in(der in proptest::collection::vec(any::<u8>(), 1..300)) {
+            let read = chain(&to_pem(&der)).unwrap();
+            prop_assert_eq!(read, vec![CertificateDer::from(der)]);
+        }
+
+        #[test]
+        fn garbage_is_no_certificate(der: Vec<u8>, text: String) {
+            prop_assert!(Facts::of_der(&der).is_err());
+            prop_assert!(Facts::of_pem(&text).is_err());
+        }
+    }
 }

@@ -5,10 +5,8 @@
 
 mod claims;
 mod keys;
-mod notice;
 mod verify;
 
 pub use claims::{Claims, DATAPLANE_LIFE, DATAPLANE_LIFE_MAX, DataplaneClaims, Issuer, Registered, UserClaims};
 pub use keys::{IssueError, Issued, PublicKey, SigningKey};
-pub use notice::{TOKEN_NOTICE, TokenNotice};
 pub use verify::{KeyTable, LEEWAY, TokenFault, Verified};
