@@ -1,0 +1,149 @@
+//! The owner of the zone's index: turns the newest table into snapshots, and writes what the zone makes by itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use atoll_mesh::{MeshIndex, MeshSnapshot, Planned};
+use atoll_model::{Clock, Name, Revision};
+use atoll_store::{Actor, Expect, Store, StoreError, TableSnapshot, Write, WriteBatch};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{hosts::Addresses, identity::Identities};
+
+/// The longest pause when nothing changes: the safety net of what follows from the passing of time alone.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Pause after a plan that could not be written.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Every mesh, as this zone sees it.
+#[derive(Clone, Debug, Default)]
+pub struct ZoneView {
+    /// The revision of the table that it was made from.
+    pub revision: Revision,
+    /// The meshes.
+    pub meshes: BTreeMap<Name, Arc<MeshSnapshot>>,
+}
+
+/// The owner.
+pub struct Engine {
+    store: Store,
+    index: MeshIndex,
+    identities: Arc<Identities>,
+    clock: Arc<dyn Clock>,
+    publish: watch::Sender<Arc<ZoneView>>,
+    hosts: watch::Sender<BTreeSet<String>>,
+    applied: Option<Revision>,
+}
+
+impl Engine {
+    /// Reads the table once, so that the first view is complete before anybody asks.
+    pub fn new(store: Store, index: MeshIndex, identities: Arc<Identities>, clock: Arc<dyn Clock>) -> (Self, watch::Receiver<Arc<ZoneView>>) {
+        let (publish, view) = watch::channel(Arc::default());
+        let hosts = watch::Sender::new(BTreeSet::new());
+        let mut engine = Self { store, index, identities, clock, publish, hosts, applied: None };
+        let table = engine.store.snapshot();
+        engine.look(&table);
+        (engine, view)
+    }
+
+    /// The host names whose addresses the index needs.
+    pub fn hosts(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.hosts.subscribe()
+    }
+
+    /// Follows the table, and what host names lead to, until `stop` is cancelled.
+    pub async fn run(mut self, mut addresses: watch::Receiver<Addresses>, stop: CancellationToken) {
+        let mut tables = self.store.subscribe();
+        let mut identities = self.identities.changed();
+        loop {
+            let table = Arc::clone(&tables.borrow_and_update());
+            self.look(&table);
+            let pause = match self.act(&table).await {
+                Ok(()) => self.pause(),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot write what the zone makes by itself; trying again");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = tables.changed() => if changed.is_err() { return },
+                changed = identities.changed() => if changed.is_err() { return },
+                changed = addresses.changed() => {
+                    if changed.is_err() { return }
+                    self.resolve(&addresses.borrow_and_update().clone());
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Brings the index up to date and publishes.
+    fn look(&mut self, table: &TableSnapshot) {
+        if self.applied == Some(table.revision()) {
+            return;
+        }
+        let changes: Vec<_> = table.changes_since(self.applied.unwrap_or_default()).collect();
+        self.applied = Some(table.revision());
+        self.index.apply(&changes);
+        self.show();
+    }
+
+    fn resolve(&mut self, addresses: &Addresses) {
+        for (host, address) in addresses {
+            self.index.resolve(host, *address);
+        }
+        self.show();
+    }
+
+    fn show(&mut self) {
+        let meshes = self.index.snapshots();
+        self.publish.send_replace(Arc::new(ZoneView { revision: self.applied.unwrap_or_default(), meshes }));
+        let hosts = self.index.hosts();
+        self.hosts.send_if_modified(|held| {
+            let changed = *held != hosts;
+            *held = hosts;
+            changed
+        });
+    }
+
+    /// How long nothing has to be done: until the end of the next grace period, at most a minute.
+    fn pause(&self) -> Duration {
+        let until = |at: atoll_model::Timestamp| (at - self.clock.now()).to_std().unwrap_or_default();
+        self.index.wake_at().map_or(LOOK_AGAIN, until).min(LOOK_AGAIN)
+    }
+
+    /// Writes what the plan asks for. The writes come back as changes of the table.
+    async fn act(&mut self, table: &TableSnapshot) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut planned = self.index.plan(now);
+        planned.extend(self.identities.plan(table, now));
+        if planned.is_empty() {
+            return Ok(());
+        }
+        let writes = planned.into_iter().map(write).collect();
+        match self.store.commit(WriteBatch { writes, actor: Actor::plane() }).await {
+            Ok(_) => Ok(()),
+            // Somebody was faster; the next look sees what there is now.
+            Err(StoreError::Conflict { .. } | StoreError::NotFound(_) | StoreError::AlreadyExists(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn write(planned: Planned) -> Write {
+    match planned {
+        Planned::Put { key, labels, spec, version } => Write::Put { key, labels, spec, expect: expect(version) },
+        Planned::PutComputed { key, computed } => Write::PutComputed { key, computed },
+        Planned::Delete { key, version } => Write::Delete { key, expect: version.map_or(Expect::Any, Expect::Version) },
+    }
+}
+
+/// What a plan has seen must still be so.
+fn expect(version: Option<u64>) -> Expect {
+    version.map_or(Expect::Absent, Expect::Version)
+}

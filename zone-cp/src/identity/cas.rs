@@ -1,0 +1,250 @@
+//! The CAs of one MeshIdentity in this zone: `identity/<alias>/cas.json`.
+
+use std::path::{Path, PathBuf};
+
+use atoll_model::{Kind, Owner, ResourceKey, Timestamp, alias, names, spiffe::TrustDomain};
+use atoll_runtime::files;
+use atoll_trust::ca::{CaError, WorkloadCa};
+use rand::RngCore;
+use serde::{Deserialize, Serialize};
+
+use super::zone_dir::{DirError, damaged, read_json, write_json};
+
+/// How far a CA is. All that did not expire are published; one issues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaState {
+    /// Published, so that everybody trusts it before it issues.
+    Prepared,
+    /// Issues.
+    Active,
+    /// Published as long as certificates of it may live.
+    Retired,
+}
+
+/// A CA with its state.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) state: CaState,
+    pub(super) ca: WorkloadCa,
+}
+
+/// The CAs of one MeshIdentity.
+#[derive(Debug)]
+pub(super) struct Cas {
+    folder: PathBuf,
+    identity: ResourceKey,
+    held: Vec<Held>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    mesh: String,
+    name: String,
+    owner: String,
+    cas: Vec<StoredCa>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredCa {
+    state: CaState,
+    certificate: String,
+    key: String,
+}
+
+impl Cas {
+    /// The folder of a MeshIdentity; none if its name cannot be a file's.
+    pub(super) fn folder(root: &Path, identity: &ResourceKey) -> Option<PathBuf> {
+        let sound = names::name_fault(&identity.name, false).is_none();
+        sound.then(|| root.join(alias::alias(&identity.mesh, &identity.name, &identity.owner.to_string())))
+    }
+
+    /// None yet.
+    pub(super) fn new(folder: PathBuf, identity: ResourceKey) -> Self {
+        Self { folder, identity, held: Vec::new() }
+    }
+
+    /// Reads a folder; none if it holds no CAs.
+    pub(super) fn load(folder: PathBuf) -> Result<Option<Self>, DirError> {
+        let path = folder.join("cas.json");
+        let Some(stored) = read_json::<Stored>(&path)? else { return Ok(None) };
+        let owner: Owner = stored.owner.parse().map_err(|error| damaged(&path, error))?;
+        let identity = ResourceKey::new(Kind::MeshIdentity, stored.mesh, stored.name, owner);
+        let load = |stored: StoredCa| {
+            let ca = WorkloadCa::load(&stored.certificate, &stored.key).map_err(|error| damaged(&path, error))?;
+            Ok(Held { state: stored.state, ca })
+        };
+        let held = stored.cas.into_iter().map(load).collect::<Result<_, DirError>>()?;
+        Ok(Some(Self { folder, identity, held }))
+    }
+
+    pub(super) fn identity(&self) -> &ResourceKey {
+        &self.identity
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The CA that issues.
+    pub(super) fn active(&self) -> Option<&WorkloadCa> {
+        self.held.iter().find(|held| held.state == CaState::Active).map(|held| &held.ca)
+    }
+
+    /// The certificates that others should trust for `domain`.
+    pub(super) fn published<'a>(&'a self, domain: &'a TrustDomain, now: Timestamp) -> impl Iterator<Item = &'a str> {
+        let lives = move |held: &&Held| held.ca.trust_domain() == domain && held.ca.not_after() > now;
+        self.held.iter().filter(lives).map(|held| held.ca.cert_pem())
+    }
+
+    /// Brings the list up to date for `domain` and `now`, and writes it if it changed. Says whether another CA issues now.
+    pub(super) fn advance(&mut self, domain: &TrustDomain, now: Timestamp, rng: &mut impl RngCore) -> Result<bool, CasError> {
+        let before: Vec<_> = self.held.iter().map(|held| (held.state, held.ca.pin())).collect();
+        let issued_before = self.active().map(WorkloadCa::pin);
+        let mut next = std::mem::take(&mut self.held);
+        let stepped = step(&mut next, domain, now, rng);
+        self.held = next;
+        stepped?;
+        let after: Vec<_> = self.held.iter().map(|held| (held.state, held.ca.pin())).collect();
+        if before != after {
+            self.save()?;
+        }
+        Ok(issued_before != self.active().map(WorkloadCa::pin))
+    }
+
+    fn save(&self) -> Result<(), DirError> {
+        files::private_dir(&self.folder).map_err(|source| DirError::File { path: self.folder.clone(), source })?;
+        let stored = Stored {
+            mesh: self.identity.mesh.to_string(),
+            name: self.identity.name.to_string(),
+            owner: self.identity.owner.to_string(),
+            cas: self.held.iter().map(StoredCa::of).collect(),
+        };
+        write_json(&self.folder.join("cas.json"), &stored)
+    }
+}
+
+impl StoredCa {
+    fn of(held: &Held) -> Self {
+        let (certificate, key) = (held.ca.cert_pem().to_owned(), held.ca.key_pem().expose().to_owned());
+        Self { state: held.state, certificate, key }
+    }
+}
+
+/// Why the CAs could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CasError {
+    #[error("cannot make a workload CA")]
+    Ca(#[from] CaError),
+    #[error(transparent)]
+    Dir(#[from] DirError),
+}
+
+/// One step of the life of a list of CAs: the next is prepared at half of the active one's life, and issues when a sixth is left.
+/// A CA of another domain is over at once.
+fn step(held: &mut Vec<Held>, domain: &TrustDomain, now: Timestamp, rng: &mut impl RngCore) -> Result<(), CaError> {
+    for one in held.iter_mut().filter(|one| one.ca.trust_domain() != domain || one.ca.not_after() <= now) {
+        one.state = CaState::Retired;
+    }
+    held.retain(|one| one.ca.not_after() > now);
+    let left = |ca: &WorkloadCa| ((ca.not_after() - now), (ca.not_after() - ca.not_before()));
+    let active = held.iter().position(|one| one.state == CaState::Active);
+    let prepared = held.iter().position(|one| one.state == CaState::Prepared);
+    match (active, prepared) {
+        (None, Some(prepared)) => held[prepared].state = CaState::Active,
+        (None, None) => held.push(Held { state: CaState::Active, ca: WorkloadCa::generate(domain, now, rng)? }),
+        (Some(active), Some(prepared)) => {
+            let (left, life) = left(&held[active].ca);
+            if left < life / 6 {
+                held[active].state = CaState::Retired;
+                held[prepared].state = CaState::Active;
+            }
+        }
+        (Some(active), None) => {
+            let (left, life) = left(&held[active].ca);
+            if left < life / 2 {
+                held.push(Held { state: CaState::Prepared, ca: WorkloadCa::generate(domain, now, rng)? });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn cas(folder: &Path) -> Cas {
+        let key = ResourceKey::new(Kind::MeshIdentity, "default", "identity", Owner::Global);
+        Cas::new(Cas::folder(folder, &key).unwrap(), key)
+    }
+
+    fn after(cas: &mut Cas, days: i64) -> Vec<CaState> {
+        let domain = "azure.mesh".parse().unwrap();
+        cas.advance(&domain, now() + TimeDelta::days(days), &mut StdRng::seed_from_u64(days as u64)).unwrap();
+        cas.held.iter().map(|held| held.state).collect()
+    }
+
+    #[test]
+    fn the_next_ca_is_trusted_long_before_it_issues() {
+        use CaState::{Active, Prepared, Retired};
+        let folder = tempfile::tempdir().unwrap();
+        let mut cas = cas(folder.path());
+        assert_eq!(after(&mut cas, 0), [Active]);
+        assert_eq!(after(&mut cas, 44), [Active]);
+        assert_eq!(after(&mut cas, 46), [Active, Prepared]);
+        assert_eq!(after(&mut cas, 74), [Active, Prepared]);
+        assert_eq!(after(&mut cas, 76), [Retired, Active]);
+        assert_eq!(after(&mut cas, 89), [Retired, Active]);
+        assert_eq!(after(&mut cas, 92), [Active, Prepared]);
+        let domain = "azure.mesh".parse().unwrap();
+        assert_eq!(cas.published(&domain, now() + TimeDelta::days(92)).count(), 2);
+    }
+
+    #[test]
+    fn a_zone_that_slept_too_long_starts_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cas = cas(folder.path());
+        after(&mut cas, 0);
+        assert_eq!(after(&mut cas, 200), [CaState::Active]);
+    }
+
+    #[test]
+    fn a_list_comes_back_from_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = cas(folder.path());
+        after(&mut first, 0);
+        let pin = first.active().unwrap().pin();
+        let again = Cas::load(first.path().to_owned()).unwrap().unwrap();
+        assert_eq!(again.active().map(WorkloadCa::pin), Some(pin));
+        assert_eq!(again.identity(), first.identity());
+        assert!(Cas::load(folder.path().join("other")).unwrap().is_none());
+    }
+
+    #[test]
+    fn another_domain_is_another_ca() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cas = cas(folder.path());
+        after(&mut cas, 0);
+        let other: TrustDomain = "other.mesh".parse().unwrap();
+        assert!(cas.advance(&other, now(), &mut StdRng::seed_from_u64(9)).unwrap());
+        assert!(cas.advance(&other, now(), &mut StdRng::seed_from_u64(10)).is_ok_and(|changed| !changed));
+        assert_eq!(cas.active().unwrap().trust_domain(), &other);
+        assert_eq!(cas.published(&other, now()).count(), 1);
+    }
+
+    #[test]
+    fn a_name_that_is_no_file_name_has_no_folder() {
+        for bad in ["..", "a/b", "../../etc", ""] {
+            let key = ResourceKey::new(Kind::MeshIdentity, "default", bad, Owner::Global);
+            assert_eq!(Cas::folder(Path::new("/x"), &key), None);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The certificates of this zone's proxies, and the CAs behind them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use atoll_mesh::{Planned, snapshot::ProxyIdentity};
+use atoll_model::{
+    Kind, Labels, Name, Owner, ResourceKey, Timestamp, ZoneUid,
+    kinds::{
+        MeshTrust,
+        mesh_trust::{CaBundle, CaBundleKind, Pem},
+    },
+    labels::MANAGED_BY,
+    resource::canonical_json,
+    spiffe::SpiffeId,
+};
+use atoll_runtime::files;
+use atoll_store::TableSnapshot;
+use atoll_trust::{
+    SecretText,
+    ca::{CaError, LEAF_LIFE},
+};
+use chrono::TimeDelta;
+use rand::rngs::StdRng;
+use tokio::sync::watch;
+
+use super::{
+    cas::{Cas, CasError},
+    leaves::{Leaf, Leaves},
+    wanted::{Wanted, wanted},
+    zone_dir::DirError,
+};
+
+/// Label of the MeshTrusts that this zone makes.
+pub const TRUST_GENERATOR: &str = "meshtrust-generator";
+/// When a certificate that could not be renewed is tried again.
+const RETRY: TimeDelta = TimeDelta::seconds(30);
+/// How often expired certificates are forgotten.
+const PURGE: TimeDelta = TimeDelta::hours(1);
+
+/// Why a proxy has no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The MeshIdentity has no CA here yet: global did not record its trust domain for this zone, or it asks for none.
+    #[error("this zone has no CA for {0} yet")]
+    NoCa(ResourceKey),
+    /// The CA does not sign.
+    #[error("the CA of {identity} does not issue: {source}")]
+    Ca {
+        /// The MeshIdentity.
+        identity: ResourceKey,
+        /// Why.
+        source: CaError,
+    },
+}
+
+/// A certificate with its key, as a proxy gets it. `Debug` does not show the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedSecret {
+    /// Name of the secret.
+    pub name: String,
+    /// The certificate.
+    pub chain_pem: String,
+    /// Its key.
+    pub key_pem: SecretText,
+    /// Names issuer key, SPIFFE id and expiry: a proxy that comes back with one that still holds gets nothing.
+    pub version: String,
+    /// When to ask again.
+    pub renew_at: Timestamp,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
+/// The certificates of this zone's proxies.
+pub struct Identities {
+    root: PathBuf,
+    zone: Name,
+    uid: ZoneUid,
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+struct State {
+    issuers: BTreeMap<ResourceKey, Issuer>,
+    rng: StdRng,
+    purged: Timestamp,
+}
+
+struct Issuer {
+    cas: Cas,
+    leaves: Leaves,
+    leaf_life: TimeDelta,
+}
+
+impl Identities {
+    /// Reads the CAs and certificates in `root`, if there are any.
+    ///
+    /// # Errors
+    /// When a file with CAs is damaged or open to others: it may be the only copy of a key in use.
+    pub fn open(root: &Path, zone: Name, uid: ZoneUid, now: Timestamp, rng: StdRng) -> Result<Self, DirError> {
+        let file = |source| DirError::File { path: root.to_owned(), source };
+        files::private_dir(root).map_err(file)?;
+        let mut issuers = BTreeMap::new();
+        for entry in fs::read_dir(root).map_err(file)? {
+            let folder = entry.map_err(file)?.path();
+            if let Some(cas) = Cas::load(folder)? {
+                let leaves = Leaves::load(cas.path(), now);
+                issuers.insert(cas.identity().clone(), Issuer { cas, leaves, leaf_life: LEAF_LIFE });
+            }
+        }
+        let state = Mutex::new(State { issuers, rng, purged: now });
+        Ok(Self { root: root.to_owned(), zone, uid, state, changed: watch::Sender::new(0) })
+    }
+
+    /// Ticks when another CA issues: ask [`Identities::secret_for`] again.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Makes and rotates CAs for what the table asks for, and plans this zone's MeshTrusts.
+    pub fn plan(&self, table: &TableSnapshot, now: Timestamp) -> Vec<Planned> {
+        let (mut trusts, mut moved) = (BTreeMap::new(), false);
+        let mut state = self.lock();
+        for wanted in wanted(table, &self.zone, self.uid) {
+            match self.advance(&mut state, &wanted, now) {
+                Ok(another) => moved |= another,
+                Err(error) => {
+                    // What there is goes on issuing, and is published on.
+                    tracing::warn!(error = %chain(&error), resource.name = %wanted.identity.name, "the CAs of {} stay as they are", wanted.identity);
+                }
+            }
+            if let Some(issuer) = state.issuers.get(&wanted.identity).filter(|_| wanted.publish) {
+                publish(&mut trusts, &wanted, &issuer.cas, now);
+            }
+        }
+        if now - state.purged > PURGE {
+            state.purged = now;
+            state.issuers.values_mut().for_each(|issuer| issuer.leaves.purge(now));
+        }
+        drop(state);
+        if moved {
+            self.changed.send_modify(|ticks| *ticks += 1);
+        }
+        self.difference(table, trusts)
+    }
+
+    /// The certificate of a proxy: the one that it has, or a new one when half of that one's life is over.
+    ///
+    /// # Errors
+    /// When there is no CA, or the CA does not sign and no certificate holds any more.
+    pub fn secret_for(&self, proxy: &ProxyIdentity, now: Timestamp) -> Result<IssuedSecret, IdentityError> {
+        let state = &mut *self.lock();
+        let no_ca = || IdentityError::NoCa(proxy.identity.clone());
+        let issuer = state.issuers.get_mut(&proxy.identity).ok_or_else(no_ca)?;
+        let ca = issuer.cas.active().ok_or_else(no_ca)?;
+        let held = issuer.leaves.get(&proxy.spiffe_id).filter(|leaf| leaf.certificate.not_after > now);
+        if let Some(leaf) = held
+            && leaf.issuer == ca.pin()
+            && now < leaf.renew_at()
+        {
+            return Ok(secret(proxy, leaf, leaf.renew_at()));
+        }
+        match ca.issue(&proxy.spiffe_id, issuer.leaf_life, now, &mut state.rng) {
+            Ok(certificate) => {
+                let leaf = Leaf { issuer: ca.pin(), certificate };
+                let secret = secret(proxy, &leaf, leaf.renew_at());
+                issuer.leaves.put(proxy.spiffe_id.clone(), leaf);
+                Ok(secret)
+            }
+            Err(source) => match held {
+                Some(leaf) => {
+                    tracing::warn!(error = %source, spiffe.id = %proxy.spiffe_id, "{} keeps its old certificate", proxy.spiffe_id);
+                    Ok(secret(proxy, leaf, now + RETRY))
+                }
+                None => Err(IdentityError::Ca { identity: proxy.identity.clone(), source }),
+            },
+        }
+    }
+
+    fn advance(&self, state: &mut State, wanted: &Wanted, now: Timestamp) -> Result<bool, CasError> {
+        let key = &wanted.identity;
+        if !state.issuers.contains_key(key) {
+            let Some(folder) = Cas::folder(&self.root, key) else { return Ok(false) };
+            let leaves = Leaves::load(&folder, now);
+            let issuer = Issuer { cas: Cas::new(folder, key.clone()), leaves, leaf_life: wanted.leaf_life };
+            state.issuers.insert(key.clone(), issuer);
+        }
+        let Some(issuer) = state.issuers.get_mut(key) else { return Ok(false) };
+        issuer.leaf_life = wanted.leaf_life;
+        issuer.cas.advance(&wanted.domain, now, &mut state.rng)
+    }
+
+    /// What to write so that this zone's MeshTrusts are `trusts`. A MeshTrust that a person wrote under the same name stays.
+    fn difference(&self, table: &TableSnapshot, trusts: BTreeMap<(Name, Name), MeshTrust>) -> Vec<Planned> {
+        let owner = Owner::Zone(self.uid);
+        let generated = |labels: &Labels| labels.get(MANAGED_BY).is_some_and(|by| by == TRUST_GENERATOR);
+        let mut planned = Vec::new();
+        for resource in table.list(Kind::MeshTrust, None).filter(|resource| resource.key.owner == owner) {
+            let (mesh, name) = (resource.key.mesh.clone(), resource.key.name.clone());
+            if generated(&resource.labels) && !trusts.contains_key(&(mesh, name)) {
+                planned.push(Planned::Delete { key: resource.key.clone(), version: Some(resource.version) });
+            }
+        }
+        for ((mesh, name), trust) in trusts {
+            let key = ResourceKey::new(Kind::MeshTrust, mesh, name, owner);
+            let (held, spec) = (table.get(&key), canonical_json(&trust));
+            if held.is_none_or(|held| generated(&held.labels) && held.spec != spec) {
+                let labels = Labels::from([(MANAGED_BY.to_owned(), TRUST_GENERATOR.to_owned())]);
+                planned.push(Planned::Put { version: held.map(|held| held.version), key, labels, spec });
+            }
+        }
+        planned
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Identities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identities(of zone {})", self.zone)
+    }
+}
+
+/// Adds the CAs of a MeshIdentity to the MeshTrust of its name. Global's MeshIdentities come first; one of the zone's own with the
+/// same name and another domain is not published.
+fn publish(trusts: &mut BTreeMap<(Name, Name), MeshTrust>, wanted: &Wanted, cas: &Cas, now: Timestamp) {
+    let bundle = |pem: &str| CaBundle { kind: CaBundleKind::Pem, pem: Pem { value: pem.to_owned() } };
+    let bundles: Vec<_> = cas.published(&wanted.domain, now).map(bundle).collect();
+    if bundles.is_empty() {
+        return;
+    }
+    let key = (wanted.identity.mesh.clone(), wanted.identity.name.clone());
+    let empty = || MeshTrust { trust_domain: wanted.domain.to_string(), ca_bundles: Vec::new() };
+    let trust = trusts.entry(key).or_insert_with(empty);
+    if trust.trust_domain == wanted.domain.as_str() {
+        trust.ca_bundles.extend(bundles);
+    } else {
+        tracing::warn!("{} has the name of one of global's MeshIdentities: its trust is not published", wanted.identity);
+    }
+}
+
+fn secret(proxy: &ProxyIdentity, leaf: &Leaf, renew_at: Timestamp) -> IssuedSecret {
+    IssuedSecret {
+        name: proxy.secret_name.clone(),
+        chain_pem: leaf.certificate.chain_pem.clone(),
+        key_pem: leaf.certificate.key_pem.clone(),
+        version: version(leaf, &proxy.spiffe_id),
+        renew_at,
+        not_after: leaf.certificate.not_after,
+    }
+}
+
+fn version(leaf: &Leaf, id: &SpiffeId) -> String {
+    format!("{}/{}/{}", &leaf.issuer.to_string()[..16], leaf.certificate.not_after.timestamp(), id)
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! What the zone shows and trusts on the link.
+
+use atoll_link::{Credentials, ZoneIdentity};
+use atoll_model::{Name, Timestamp};
+use atoll_runtime::tls;
+use atoll_trust::{PrivateKey, SecretText, ca::ZONE_LIFE, x509};
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::zone_dir::{DirError, ZoneDir, damaged, read, read_json, write, write_json};
+
+/// How much of a certificate's life is left when it is renewed: a zone that was cut off for 20 days comes back by itself.
+pub const RENEW_LINK_AT: f64 = 2.0 / 3.0;
+
+/// The zone's membership in a cluster.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// The cluster.
+    pub cluster_id: Uuid,
+    /// The name under which global knows the zone.
+    pub zone_name: Name,
+    /// When its certificate ends.
+    pub not_after: Timestamp,
+    chain_pem: String,
+    ca_pem: String,
+    key_pem: SecretText,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    cluster_id: Uuid,
+    zone_name: String,
+    chain: String,
+    ca: String,
+    key: String,
+}
+
+impl Joined {
+    /// For the link.
+    ///
+    /// # Errors
+    /// When rustls does not take what is stored.
+    pub fn identity(&self) -> Result<ZoneIdentity, tls::TlsError> {
+        Ok(ZoneIdentity {
+            roots: tls::roots_from_pem(&self.ca_pem)?,
+            chain: tls::chain_from_pem(&self.chain_pem)?,
+            key: tls::key_from_pem(self.key_pem.expose())?,
+        })
+    }
+
+    /// When the certificate is renewed: when a third of its life is over.
+    pub fn renew_at(&self) -> Timestamp {
+        self.not_after - TimeDelta::milliseconds((ZONE_LIFE.num_milliseconds() as f64 * RENEW_LINK_AT) as i64)
+    }
+}
+
+impl ZoneDir {
+    /// The zone's membership; none until it joined.
+    ///
+    /// # Errors
+    /// When the file is damaged or open to others.
+    pub fn joined(&self) -> Result<Option<Joined>, DirError> {
+        let path = self.path("link.json");
+        let Some(stored) = read_json::<Stored>(&path)? else { return Ok(None) };
+        let facts = x509::Facts::of_pem(&stored.chain).map_err(|error| damaged(&path, error))?;
+        let key = PrivateKey::from_pem(&stored.key).map_err(|error| damaged(&path, error))?;
+        if facts.pin != key.pin() {
+            return Err(damaged(&path, "certificate and key do not belong together"));
+        }
+        Ok(Some(Joined {
+            cluster_id: stored.cluster_id,
+            zone_name: stored.zone_name.into(),
+            not_after: facts.not_after,
+            chain_pem: stored.chain,
+            ca_pem: stored.ca,
+            key_pem: stored.key.into(),
+        }))
+    }
+
+    /// The key for the next certificate. It stays the same until that certificate came, so that a lost answer can be asked for
+    /// again.
+    ///
+    /// # Errors
+    /// When the file is damaged, open to others, or cannot be written.
+    pub fn pending_key(&self) -> Result<PrivateKey, DirError> {
+        let path = self.path("link.pending.pem");
+        if let Some(pem) = read(&path)? {
+            return PrivateKey::from_pem(&pem).map_err(|error| damaged(&path, error));
+        }
+        let key = PrivateKey::generate()?;
+        write(&path, key.to_pem().expose().as_bytes())?;
+        Ok(key)
+    }
+
+    /// Keeps a certificate for the pending key.
+    ///
+    /// # Errors
+    /// When it is for another key or another zone, or cannot be written; the old one stays then.
+    pub fn install(&self, credentials: &Credentials) -> Result<Joined, DirError> {
+        let (path, key) = (self.path("link.json"), self.pending_key()?);
+        let chain = pem(&credentials.chain);
+        let facts = x509::Facts::of_pem(&chain).map_err(|error| damaged(&path, error))?;
+        let zone = facts.only_uri().and_then(|uri| uri.parse::<atoll_trust::ZonePeer>().ok());
+        let expected = (self.uid(), credentials.cluster_id);
+        if facts.pin != key.pin() || zone.map(|zone: atoll_trust::ZonePeer| (zone.zone, zone.cluster)) != Some(expected) {
+            return Err(damaged(&path, "the certificate that global sent is for another key or zone"));
+        }
+        let (ca, key_pem) = (pem(&credentials.cas), key.to_pem().expose().to_owned());
+        let zone_name = credentials.zone_name.to_string();
+        write_json(&path, &Stored { cluster_id: credentials.cluster_id, zone_name, chain, ca, key: key_pem })?;
+        // A key that stays behind is used for the next certificate, which does no harm.
+        let _ = std::fs::remove_file(self.path("link.pending.pem"));
+        self.joined()?.ok_or_else(|| damaged(&path, "it was not written"))
+    }
+}
+
+fn pem(chain: &[bytes::Bytes]) -> String {
+    chain.iter().map(|der| x509::to_pem(der)).collect()
+}
+

@@ -1,0 +1,48 @@
+//! For which MeshIdentities this zone issues, and what it publishes of their CAs.
+
+use atoll_model::{
+    Kind, Name, Owner, ResourceKey, ZoneUid,
+    kinds::{MeshIdentity, mesh_identity::MeshTrustCreation},
+    spiffe::TrustDomain,
+};
+use atoll_store::TableSnapshot;
+use atoll_trust::{acceptance, ca::LEAF_LIFE};
+use chrono::TimeDelta;
+
+/// Shortest life of a leaf: below that, proxies would do nothing but renew.
+const LEAF_LIFE_MIN: TimeDelta = TimeDelta::minutes(1);
+
+/// A MeshIdentity for which this zone issues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) identity: ResourceKey,
+    pub(super) domain: TrustDomain,
+    pub(super) publish: bool,
+    pub(super) leaf_life: TimeDelta,
+}
+
+/// Every MeshIdentity for which this zone issues now. For one of global's the trust domain must be recorded for this zone; for one
+/// that the zone owns (all of a stand-alone zone's are such) the template says it.
+pub(super) fn wanted(table: &TableSnapshot, zone: &Name, uid: ZoneUid) -> Vec<Wanted> {
+    table.list(Kind::MeshIdentity, None).filter_map(|resource| one(&resource.key, &resource.parse().ok()?, zone, uid)).collect()
+}
+
+fn one(key: &ResourceKey, identity: &MeshIdentity, zone: &Name, uid: ZoneUid) -> Option<Wanted> {
+    if !acceptance::zones_issue(identity) {
+        return None;
+    }
+    let domain = match key.owner {
+        Owner::Global => identity.trust_domains.get(&uid.to_string())?.parse().ok()?,
+        Owner::Zone(owner) if owner == uid => identity.trust_domain(&key.mesh, zone).ok()?,
+        Owner::Zone(_) => return None,
+    };
+    let bundled = identity.provider.as_ref()?.bundled.as_ref()?;
+    let asked = bundled.certificate_parameters.as_ref().and_then(|parameters| parameters.expiry);
+    let asked = asked.filter(|expiry| expiry.0 > 0).and_then(|expiry| TimeDelta::from_std(expiry.to_std()).ok());
+    Some(Wanted {
+        identity: key.clone(),
+        domain,
+        publish: bundled.mesh_trust_creation != Some(MeshTrustCreation::Disabled),
+        leaf_life: asked.unwrap_or(LEAF_LIFE).max(LEAF_LIFE_MIN),
+    })
+}

@@ -1,0 +1,84 @@
+//! Envoys' discovery streams: who they are, what they get, and what they said of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Proxies;
+use crate::{
+    runners::{self, DataplaneAuth, DataplaneStore, EnvoyPresence, Presented, ProxyId, Runners},
+    xds::{
+        AuthRefusal, Hello, ProxyAuth, ProxyConfig, ProxySource, Status,
+        server::Admission,
+    },
+};
+
+/// Judges a stream by the token that its Envoy shows, for the Dataplane that its node id names.
+pub struct EnvoyAuth {
+    /// Whom the zone believes.
+    pub tokens: Arc<dyn DataplaneAuth>,
+    /// The Dataplanes of this zone.
+    pub dataplanes: Arc<dyn DataplaneStore>,
+}
+
+impl ProxyAuth for EnvoyAuth {
+    async fn authenticate(&self, hello: &Hello) -> Result<Admission, AuthRefusal> {
+        let (mesh, name) = hello
+            .node_id
+            .split_once('.')
+            .ok_or_else(|| AuthRefusal::Denied(format!("node id {:?} must be MESH.NAME", hello.node_id)))?;
+        let token = hello.authorization.as_deref().map(|text| text.strip_prefix("Bearer ").unwrap_or(text).trim());
+        let token = token.filter(|token| !token.is_empty());
+        let token = token.ok_or_else(|| AuthRefusal::Unauthenticated("a dataplane token is needed".to_owned()))?;
+        let id = ProxyId::new(mesh, name);
+        let stored = self.dataplanes.get(&id);
+        let stored = stored.ok_or_else(|| AuthRefusal::Unavailable(format!("no Dataplane {id} exists in this zone yet")))?;
+        match self.tokens.authenticate(token, &Presented { id: &id, labels: &stored.authored.labels }) {
+            Ok(_) => Ok(Admission { proxy: id, revoked: CancellationToken::new() }),
+            Err(runners::AuthRefusal::Never(why)) => Err(AuthRefusal::Denied(why)),
+            Err(runners::AuthRefusal::NotYet(why)) => Err(AuthRefusal::Unavailable(why)),
+        }
+    }
+}
+
+/// What streams said last, by proxy.
+pub type Statuses = BTreeMap<ProxyId, Status>;
+
+/// Joins the builder, the runners' registry and the statuses.
+#[derive(Clone)]
+pub struct EnvoySource {
+    proxies: Proxies,
+    runners: Runners,
+    statuses: watch::Sender<Statuses>,
+}
+
+impl EnvoySource {
+    /// Knows no status yet.
+    pub fn new(proxies: Proxies, runners: Runners) -> Self {
+        Self { proxies, runners, statuses: watch::Sender::new(Statuses::new()) }
+    }
+
+    /// What streams said last.
+    pub fn statuses(&self) -> watch::Receiver<Statuses> {
+        self.statuses.subscribe()
+    }
+}
+
+impl ProxySource for EnvoySource {
+    type Presence = EnvoyPresence;
+
+    fn subscribe(&self, proxy: &ProxyId) -> watch::Receiver<Option<Arc<ProxyConfig>>> {
+        self.proxies.subscribe(proxy)
+    }
+
+    fn attached(&self, proxy: &ProxyId) -> EnvoyPresence {
+        self.runners.envoy_attached(proxy.clone())
+    }
+
+    fn report(&self, proxy: &ProxyId, status: &Status) {
+        self.statuses.send_modify(|all| {
+            all.insert(proxy.clone(), status.clone());
+        });
+    }
+}

@@ -1,0 +1,353 @@
+//! The owner of all proxies' configuration.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use atoll_envoy::{Cache, ProxyInputs, ResourceSet, generate, secret};
+use atoll_mesh::{
+    MeshSnapshot,
+    snapshot::{NameTarget, OrdMap, ProxyView, Service},
+    trust::TrustBundles,
+};
+use atoll_model::{Clock, Name, ResourceKey, Revision};
+use atoll_runtime::tasks::Tasks;
+use atoll_store::Store;
+use ipnet::IpNet;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{chains::ChainState, memory::{self, Remembered}};
+use crate::{
+    engine::ZoneView,
+    identity::Identities,
+    runners::{Binder, Bound, NameTable, NameTables, ProxyId},
+    xds::{ProxyConfig, WhyEmpty},
+};
+
+/// Handle to the owner; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Proxies {
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+#[derive(Debug)]
+enum Command {
+    /// An Envoy wants its configuration.
+    Configure { id: ProxyId, to: watch::Sender<Option<Arc<ProxyConfig>>> },
+    /// A runner wants its names.
+    Name { id: ProxyId, range: Option<IpNet>, to: watch::Sender<Arc<NameTable>> },
+}
+
+impl Proxies {
+    /// Starts the owner.
+    ///
+    /// # Errors
+    /// When what is remembered of proxies cannot be read.
+    pub async fn start(parts: Parts, tasks: &Tasks, stop: CancellationToken) -> Result<Self, atoll_store::StoreError> {
+        let remembered = memory::load(&parts.store).await?;
+        let (commands, inbox) = mpsc::unbounded_channel();
+        tasks.spawn("proxies", Builder::new(parts, remembered).run(inbox, stop));
+        Ok(Self { commands })
+    }
+
+    /// What a proxy should have, now and later; `None` until its Dataplane is known here.
+    pub fn subscribe(&self, id: &ProxyId) -> watch::Receiver<Option<Arc<ProxyConfig>>> {
+        let (to, receiver) = watch::channel(None);
+        let _ = self.commands.send(Command::Configure { id: id.clone(), to });
+        receiver
+    }
+}
+
+impl NameTables for Proxies {
+    fn subscribe(&self, id: &ProxyId, range: Option<IpNet>) -> watch::Receiver<Arc<NameTable>> {
+        let (to, receiver) = watch::channel(Arc::default());
+        let _ = self.commands.send(Command::Name { id: id.clone(), range, to });
+        receiver
+    }
+}
+
+/// What the owner works with.
+pub struct Parts {
+    /// Newest snapshots.
+    pub view: watch::Receiver<Arc<ZoneView>>,
+    /// Certificates.
+    pub identities: Arc<Identities>,
+    /// For what is remembered.
+    pub store: Store,
+    /// Time of day.
+    pub clock: Arc<dyn Clock>,
+}
+
+struct Builder {
+    parts: Parts,
+    cache: Cache,
+    proxies: BTreeMap<ProxyId, Proxy>,
+    remembered: BTreeMap<ProxyId, Remembered>,
+    /// Rows that are not written yet.
+    unsaved: BTreeSet<ProxyId>,
+    /// The encoded trust bundle of each mesh, by the bundle's fingerprint.
+    bundles: BTreeMap<Name, (u128, Arc<atoll_envoy::Encoded>)>,
+    /// When the first of the issued certificates must be renewed.
+    renew_at: Option<atoll_model::Timestamp>,
+}
+
+/// One proxy that somebody listens for.
+#[derive(Default)]
+struct Proxy {
+    configs: Vec<watch::Sender<Option<Arc<ProxyConfig>>>>,
+    names: Vec<watch::Sender<Arc<NameTable>>>,
+    binder: Option<Binder>,
+    bound: Option<Arc<BoundFor>>,
+    config: Option<Arc<ProxyConfig>>,
+    table: Arc<NameTable>,
+}
+
+/// Where a proxy listens, and the services and names for which that was found.
+struct BoundFor {
+    services: OrdMap<ResourceKey, Arc<Service>>,
+    names: Arc<BTreeMap<String, NameTarget>>,
+    bound: Bound,
+}
+
+impl Builder {
+    fn new(parts: Parts, remembered: BTreeMap<ProxyId, Remembered>) -> Self {
+        Self {
+            parts,
+            cache: Cache::default(),
+            proxies: BTreeMap::new(),
+            remembered,
+            unsaved: BTreeSet::new(),
+            bundles: BTreeMap::new(),
+            renew_at: None,
+        }
+    }
+
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>, stop: CancellationToken) {
+        let mut identities = self.parts.identities.changed();
+        loop {
+            let renew = self.renew_at.map(|at| (at - self.parts.clock.now()).to_std().unwrap_or_default());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = self.parts.view.changed() => if changed.is_err() { return } else { self.build_all() },
+                changed = identities.changed() => if changed.is_err() { return } else { self.build_all() },
+                command = inbox.recv() => match command {
+                    None => return,
+                    Some(command) => {
+                        let mut touched = BTreeSet::from([self.take(command)]);
+                        while let Ok(command) = inbox.try_recv() {
+                            touched.insert(self.take(command));
+                        }
+                        self.build(&touched);
+                    }
+                },
+                () = tokio::time::sleep(renew.unwrap_or_default()), if renew.is_some() => self.build_all(),
+            }
+            self.save().await;
+        }
+    }
+
+    fn take(&mut self, command: Command) -> ProxyId {
+        match command {
+            Command::Configure { id, to } => {
+                let proxy = self.proxies.entry(id.clone()).or_default();
+                to.send_replace(proxy.config.clone());
+                proxy.configs.push(to);
+                id
+            }
+            Command::Name { id, range, to } => {
+                let remembered = self.remembered.entry(id.clone()).or_default();
+                if remembered.range != range {
+                    *remembered = Remembered { range, vips: Vec::new(), chains: std::mem::take(&mut remembered.chains) };
+                    self.unsaved.insert(id.clone());
+                    let proxy = self.proxies.entry(id.clone()).or_default();
+                    (proxy.binder, proxy.bound) = (None, None);
+                }
+                let proxy = self.proxies.entry(id.clone()).or_default();
+                to.send_replace(Arc::clone(&proxy.table));
+                proxy.names.push(to);
+                id
+            }
+        }
+    }
+
+    fn build_all(&mut self) {
+        self.proxies.retain(|_, proxy| proxy.is_wanted());
+        let all = self.proxies.keys().cloned().collect();
+        self.renew_at = None;
+        self.build(&all);
+        self.cache.retire();
+    }
+
+    fn build(&mut self, ids: &BTreeSet<ProxyId>) {
+        let view = Arc::clone(&self.parts.view.borrow_and_update());
+        for id in ids {
+            let Some(snapshot) = view.meshes.get(&id.mesh) else { continue };
+            self.build_one(id, snapshot, view.revision);
+        }
+    }
+
+    fn build_one(&mut self, id: &ProxyId, snapshot: &Arc<MeshSnapshot>, revision: Revision) {
+        let Some(mut proxy) = self.proxies.remove(id) else { return };
+        let dataplane = snapshot.dataplanes.get(&id.name).cloned();
+        let own = dataplane.as_ref().and_then(|dataplane| dataplane.spec.networking.as_ref()?.address.parse::<IpAddr>().ok());
+        let held = proxy.bound.take().filter(|held| held.services.ptr_eq(&snapshot.services) && Arc::ptr_eq(&held.names, &snapshot.names));
+        let bound = match held {
+            Some(held) => held,
+            None => {
+                let bound = self.bind(id, &mut proxy, snapshot, own);
+                proxy.publish_names(&bound);
+                Arc::new(BoundFor { services: snapshot.services.clone(), names: Arc::clone(&snapshot.names), bound })
+            }
+        };
+        proxy.bound = Some(Arc::clone(&bound));
+        // A proxy whose Dataplane is not known keeps what it has: nothing is taken away because something is missing.
+        if let Some(dataplane) = dataplane
+            && let Some(set) = self.resources(id, snapshot, &dataplane, &bound.bound)
+        {
+            proxy.publish(revision, set);
+        }
+        self.proxies.insert(id.clone(), proxy);
+    }
+
+    fn bind(&mut self, id: &ProxyId, proxy: &mut Proxy, snapshot: &MeshSnapshot, own: Option<IpAddr>) -> Bound {
+        let remembered = self.remembered.entry(id.clone()).or_default();
+        let binder = proxy.binder.get_or_insert_with(|| {
+            let mut binder = Binder::new(remembered.range, own);
+            for vip in &remembered.vips {
+                binder.bind([(*vip, 0)], []);
+            }
+            binder
+        });
+        let ports = snapshot.services.values().flat_map(|service| {
+            let vip = service.vip;
+            service.ports.iter().filter_map(move |port| Some((vip?, port.port)))
+        });
+        let bound = binder.bind(ports, snapshot.names.iter().map(|(name, target)| (name.as_str(), target.vip)));
+        if remembered.range.is_some() {
+            let known: BTreeSet<IpAddr> = remembered.vips.iter().copied().collect();
+            let vips: BTreeSet<IpAddr> = snapshot.services.values().filter_map(|service| service.vip).collect();
+            let new: Vec<IpAddr> = vips.difference(&known).copied().collect();
+            if !new.is_empty() {
+                remembered.vips.extend(new);
+                self.unsaved.insert(id.clone());
+            }
+        }
+        bound
+    }
+
+    /// All resources; `None` while the certificate that the proxy needs cannot be issued: what it has stays in force.
+    fn resources(&mut self, id: &ProxyId, snapshot: &Arc<MeshSnapshot>, dataplane: &ProxyView, bound: &Bound) -> Option<ResourceSet> {
+        let policies = snapshot.policies.for_proxy(&dataplane.labels, dataplane.key.owner);
+        let mut secrets = Vec::new();
+        if let Some(identity) = &dataplane.identity {
+            let issued = match self.parts.identities.secret_for(identity, self.parts.clock.now()) {
+                Ok(issued) => issued,
+                Err(error) => {
+                    tracing::warn!(mesh = %id.mesh, dataplane = %id.name, %error, "no certificate for {id}; it keeps what it has");
+                    return None;
+                }
+            };
+            self.renew_at = Some(self.renew_at.map_or(issued.renew_at, |at| at.min(issued.renew_at)));
+            secrets.push(Arc::new(secret::identity(&issued.name, &issued.chain_pem, issued.key_pem.expose(), &issued.version)));
+            secrets.push(self.bundle(&snapshot.mesh, &snapshot.trust));
+        }
+        let chains = self.chains(id, snapshot, dataplane, &policies);
+        let inputs = ProxyInputs { snapshot, proxy: dataplane, policies: &policies, bound: &bound.sockets, chains: &chains };
+        let mut set = generate(&inputs, &mut self.cache);
+        for secret in secrets {
+            set.put_shared(secret);
+        }
+        Some(set)
+    }
+
+    fn bundle(&mut self, mesh: &Name, trust: &TrustBundles) -> Arc<atoll_envoy::Encoded> {
+        let fingerprint = trust.fingerprint();
+        match self.bundles.get(mesh) {
+            Some((held, encoded)) if *held == fingerprint => Arc::clone(encoded),
+            Some(_) | None => {
+                let encoded = Arc::new(secret::trust_bundle(trust));
+                self.bundles.insert(mesh.clone(), (fingerprint, Arc::clone(&encoded)));
+                encoded
+            }
+        }
+    }
+
+    /// The epoch of each inbound's chain; see [`super::chains`].
+    fn chains(
+        &mut self,
+        id: &ProxyId,
+        snapshot: &MeshSnapshot,
+        dataplane: &ProxyView,
+        policies: &atoll_policy::SelectedPolicies,
+    ) -> BTreeMap<String, u64> {
+        let networking = dataplane.spec.networking.iter();
+        let sections = networking.flat_map(|networking| networking.inbound.iter().map(|inbound| inbound.section()));
+        let trusted = anchors(&snapshot.trust);
+        let remembered = self.remembered.entry(id.clone()).or_default();
+        let states: BTreeMap<String, ChainState> = sections
+            .map(|section| {
+                let permissions = policies.permissions(&section);
+                let next = ChainState::next(remembered.chains.get(&section), &permissions, trusted.clone());
+                (section, next)
+            })
+            .collect();
+        if remembered.chains != states {
+            remembered.chains = states;
+            self.unsaved.insert(id.clone());
+        }
+        remembered.chains.iter().map(|(section, state)| (section.clone(), state.epoch)).collect()
+    }
+
+    async fn save(&mut self) {
+        if self.unsaved.is_empty() {
+            return;
+        }
+        let rows = self.unsaved.iter().filter_map(|id| Some((id.clone(), self.remembered.get(id)?.clone()))).collect();
+        match memory::save(&self.parts.store, rows).await {
+            Ok(()) => self.unsaved.clear(),
+            // Tried again with the next change; a restart before that costs a drain of the chains concerned.
+            Err(error) => tracing::warn!(%error, "cannot remember the state of proxies"),
+        }
+    }
+}
+
+/// Trust anchors as texts: domain and certificate.
+fn anchors(trust: &TrustBundles) -> BTreeSet<String> {
+    let hash = |pem: &str| xxhash_rust::xxh3::xxh3_64(pem.as_bytes());
+    trust.bundles().iter().flat_map(|(domain, pems)| pems.iter().map(move |pem| format!("{domain}#{:016x}", hash(pem)))).collect()
+}
+
+impl Proxy {
+    fn is_wanted(&mut self) -> bool {
+        self.configs.retain(|sender| !sender.is_closed());
+        self.names.retain(|sender| !sender.is_closed());
+        !self.configs.is_empty() || !self.names.is_empty()
+    }
+
+    fn publish(&mut self, revision: Revision, set: ResourceSet) {
+        if self.config.as_ref().is_some_and(|held| held.set().ptr_eq(&set) || *held.set() == set) {
+            return;
+        }
+        // The Dataplane is there, so an empty set is what it asks for.
+        let config = ProxyConfig::new(revision, set.clone())
+            .unwrap_or_else(|_| ProxyConfig::empty(revision, set, WhyEmpty::NothingToServe));
+        let config = Arc::new(config);
+        self.config = Some(Arc::clone(&config));
+        for sender in &self.configs {
+            sender.send_replace(Some(Arc::clone(&config)));
+        }
+    }
+
+    fn publish_names(&mut self, bound: &Bound) {
+        let table = bound.table(crate::runners::names::TTL_SECONDS);
+        if *self.table != table {
+            self.table = Arc::new(table);
+            for sender in &self.names {
+                sender.send_replace(Arc::clone(&self.table));
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What each connected proxy should have: its Envoy resources, and the names that its DNS answers.
+//!
+//! ```text
+//!   ZoneView (snapshots) ─┐
+//!   issued certificates  ─┼─▶ builder (one owner) ─▶ watch per proxy: ResourceSet, NameTable
+//!   runners' ranges      ─┘        └─▶ memory: ranges, grants (soft rows)
+//! ```
+
+pub mod ads;
+pub mod builder;
+pub mod chains;
+pub mod memory;
+
+pub use builder::{Parts, Proxies};

@@ -1,0 +1,88 @@
+//! How resources fare in this zone: what REST joins to its answers. Nothing that makes configuration reads it.
+
+use std::sync::Arc;
+
+use atoll_api::StatusSource;
+use atoll_link::{LinkStatus, Phase};
+use atoll_model::{Kind, ResourceKey};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::{
+    engine::ZoneView,
+    proxies::ads::Statuses,
+    runners::{self, ProxyId},
+};
+
+/// Reads what the zone's stages publish.
+pub struct ZoneStatus {
+    /// Snapshots.
+    pub view: watch::Receiver<Arc<ZoneView>>,
+    /// Runners.
+    pub runners: watch::Receiver<Arc<runners::registry::View>>,
+    /// Discovery streams.
+    pub envoys: watch::Receiver<Statuses>,
+    /// The link; absent in a stand-alone zone.
+    pub link: Option<watch::Receiver<Arc<LinkStatus>>>,
+}
+
+impl StatusSource for ZoneStatus {
+    fn status(&self, key: &ResourceKey) -> Option<Value> {
+        let view = Arc::clone(&self.view.borrow());
+        atoll_mesh::status(view.meshes.get(&key.mesh)?, key)
+    }
+
+    fn insight(&self, key: &ResourceKey) -> Option<Value> {
+        match key.kind {
+            Kind::Dataplane => self.dataplane(&ProxyId::new(key.mesh.clone(), key.name.clone())),
+            Kind::Zone => self.link.as_ref().map(|link| zone(&link.borrow().clone())),
+            Kind::Mesh
+            | Kind::MeshService
+            | Kind::MeshZoneAddress
+            | Kind::HostnameGenerator
+            | Kind::MeshIdentity
+            | Kind::MeshTrust
+            | Kind::MeshTrafficPermission
+            | Kind::MeshTimeout
+            | Kind::MeshTls
+            | Kind::VipAllocation => None,
+        }
+    }
+}
+
+impl ZoneStatus {
+    fn dataplane(&self, id: &ProxyId) -> Option<Value> {
+        let runners = Arc::clone(&self.runners.borrow());
+        let proxy = runners.proxies.get(id)?;
+        let about = proxy.about.clone().unwrap_or_default();
+        let envoy = self.envoys.borrow().get(id).cloned().unwrap_or_default();
+        let refused: Vec<_> = envoy
+            .refused
+            .iter()
+            .map(|refusal| json!({ "type": refusal.kind.to_string(), "name": &*refusal.name, "error": &*refusal.reason }))
+            .collect();
+        Some(json!({
+            "online": proxy.status.runner || proxy.status.envoys > 0,
+            "phase": proxy.status.phase,
+            "heldUntil": runners.held.get(id),
+            "version": { "runner": about.runner_version, "envoy": about.envoy_version },
+            "runner": { "attached": proxy.status.runner, "draining": proxy.status.draining },
+            "envoy": { "streams": proxy.status.envoys, "appliedRevision": envoy.applied, "nacks": envoy.nacks, "refused": refused },
+        }))
+    }
+}
+
+/// The link, as this zone sees it.
+fn zone(status: &LinkStatus) -> Value {
+    json!({
+        "online": status.phase != Phase::Disconnected,
+        "phase": format!("{:?}", status.phase),
+        "toGlobal": { "sent": status.sent, "applied": status.applied, "durable": status.durable },
+        "fromGlobal": { "received": status.received, "applied": status.received_applied, "durable": status.received_durable },
+        "compared": status.compared.as_ref().map(|(revision, different)| json!({ "revision": revision, "different": different })),
+        "rejectedHere": status.rejected,
+        "rejectedByGlobal": status.rejected_by_peer,
+        "held": status.held,
+        "lastError": status.last_error,
+    })
+}
