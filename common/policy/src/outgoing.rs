@@ -57,6 +57,11 @@ impl Entries {
         Self { entries, lookup }
     }
 
+    /// All entries, ascending.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Arc<Policy>, usize)> {
+        self.entries.iter().map(|entry| (&entry.policy, entry.item))
+    }
+
     /// What holds for one destination.
     pub(crate) fn timeouts_to(&self, service: &ServiceFacts<'_>, merged: &Interner<Timeouts>) -> Arc<Timeouts> {
         let holding = self.lookup.find(service, |index| &self.entries[index].item().target);

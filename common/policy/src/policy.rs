@@ -4,7 +4,7 @@ use atoll_model::{
     ContentHash, Kind, Labels, Owner, Resource, ResourceKey,
     kri::Kri,
     labels,
-    policies::{MeshTimeout, MeshTls, MeshTrafficPermission, mesh_timeout, mesh_tls},
+    policies::{MeshTimeout, MeshTls, MeshTrafficPermission, mesh_timeout, mesh_tls, mesh_traffic_permission},
     target_ref::{TargetKind, TargetRef},
 };
 use serde::Serialize;
@@ -95,7 +95,7 @@ pub(crate) struct OutgoingItem {
     pub(crate) hash: u128,
 }
 
-/// One `rules` entry of a policy that is merged.
+/// One `rules` entry; one with n matches is n of them.
 #[derive(Clone, Debug)]
 pub(crate) struct IncomingItem {
     /// Position in `rules`.
@@ -187,8 +187,15 @@ impl PolicySpec {
                     |(index, rule): (usize, &mesh_tls::Rule)| IncomingItem { index, matched: None, conf: value(&rule.default) };
                 spec.rules.iter().enumerate().map(item).collect()
             }
-            // Permissions are lists that are joined, not configuration that is merged.
-            PolicySpec::Permission(_) => Vec::new(),
+            // Never merged: their lists are joined.
+            PolicySpec::Permission(spec) => {
+                let item = |(index, rule): (usize, &mesh_traffic_permission::Rule)| IncomingItem {
+                    index,
+                    matched: None,
+                    conf: value(&rule.default),
+                };
+                spec.rules.iter().enumerate().map(item).collect()
+            }
         }
     }
 }

@@ -79,6 +79,11 @@ impl SelectedPolicies {
         self.entries.origins_to(service)
     }
 
+    /// All `to` entries, ascending: policy and position in `to`.
+    pub fn outgoing(&self) -> impl Iterator<Item = (&Arc<Policy>, usize)> {
+        self.entries.all()
+    }
+
     /// Timeouts of an inbound or zone proxy listener, for callers that no more specific rule is about.
     pub fn inbound_timeouts(&self, section: &str) -> Arc<Timeouts> {
         self.catch_all(&self.shared.timeouts, |policy| policy.key.kind == Kind::MeshTimeout && policy.selects_section(section))
@@ -89,7 +94,7 @@ impl SelectedPolicies {
         self.rules(Kind::MeshTimeout, section)
     }
 
-    /// All rules of a merged kind for an inbound, the more specific match first, else ascending.
+    /// All rules of a kind for an inbound, the more specific match first, else ascending.
     pub fn rules(&self, kind: Kind, section: &str) -> Vec<IncomingRule> {
         incoming::rules(self.policies.iter().filter(|policy| policy.key.kind == kind && policy.selects_section(section)))
     }

@@ -1,0 +1,64 @@
+//! Equal things are one thing, across proxies and across generations.
+
+use std::sync::Arc;
+
+use atoll_model::Kind;
+use atoll_policy::{PolicySet, SelectedPolicies, ServiceFacts};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::make::{labels, mesh, service, to, zone};
+
+fn timeouts(selected: &SelectedPolicies, name: &str) -> Arc<atoll_model::policies::mesh_timeout::Timeouts> {
+    let destination = labels(&[("kuma.io/display-name", name)]);
+    let facts = ServiceFacts { kind: Kind::MeshService, labels: &destination, section: "80", port: 80 };
+    selected.timeouts_to(&facts)
+}
+
+#[test]
+fn proxies_with_the_same_policies_share_their_selection() {
+    let web = json!({"kind": "Dataplane", "labels": {"app": "web"}});
+    let set = PolicySet::new([to("a", mesh(), mesh(), 1), to("b", web, mesh(), 2)]);
+    let select = |pairs: &[(&str, &str)]| set.for_proxy(&labels(pairs), zone(1));
+    assert!(Arc::ptr_eq(&select(&[("x", "1")]), &select(&[("x", "2")])));
+    assert!(!Arc::ptr_eq(&select(&[("x", "1")]), &select(&[("app", "web")])));
+}
+
+#[test]
+fn a_later_generation_keeps_what_it_says_alike() {
+    let keep = to("keep", mesh(), service("kept"), 1);
+    let old = PolicySet::new([keep.clone(), to("change", mesh(), service("changed"), 1)]);
+    let before = old.for_proxy(&labels(&[]), zone(1));
+    let (kept, changed) = (timeouts(&before, "kept"), timeouts(&before, "changed"));
+    let new = old.with([keep, to("change", mesh(), service("changed"), 2)]);
+    let after = new.for_proxy(&labels(&[]), zone(1));
+    assert!(!Arc::ptr_eq(&before, &after));
+    assert!(Arc::ptr_eq(&kept, &timeouts(&after, "kept")));
+    assert_ne!(changed, timeouts(&after, "changed"));
+    let elsewhere = json!({"kind": "Dataplane", "labels": {"app": "elsewhere"}});
+    let more = new.with(new.policies().iter().cloned().chain([to("more", elsewhere, mesh(), 3)]));
+    assert!(Arc::ptr_eq(&after, &more.for_proxy(&labels(&[]), zone(1))), "a policy for others changes nothing here");
+    assert_ne!(new, more);
+}
+
+proptest! {
+    /// Looking destinations up by a label finds what looking at every entry finds.
+    #[test]
+    fn the_lookup_finds_what_matches(
+        targets in prop::collection::vec(prop::collection::btree_map("[a-c]", "[x-z]", 0..3), 0..12),
+        destination in prop::collection::btree_map("[a-c]", "[x-z]", 0..4),
+    ) {
+        let policies: Vec<_> = targets.iter().enumerate().map(|(index, wanted)| {
+            let target = if wanted.is_empty() { mesh() } else { json!({"kind": "MeshService", "labels": wanted}) };
+            to(&format!("p{index}"), mesh(), target, 1)
+        }).collect();
+        let selected = PolicySet::new(policies).for_proxy(&labels(&[]), zone(1));
+        let facts = ServiceFacts { kind: Kind::MeshService, labels: &destination, section: "80", port: 80 };
+        let mut found: Vec<_> = selected.timeout_origins_to(&facts).iter().map(|(policy, _)| policy.key.name.to_string()).collect();
+        let holds = |wanted: &std::collections::BTreeMap<String, String>| wanted.iter().all(|(k, v)| destination.get(k) == Some(v));
+        let mut expected: Vec<_> = (0..targets.len()).filter(|index| holds(&targets[*index])).map(|index| format!("p{index}")).collect();
+        found.sort();
+        expected.sort();
+        prop_assert_eq!(found, expected);
+    }
+}
