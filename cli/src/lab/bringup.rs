@@ -13,6 +13,8 @@ use super::{
     say::Say,
 };
 
+/// The lab's global among the contexts of the command line.
+const CONTEXT: &str = "lab";
 /// A change of a document is everywhere long before.
 const SETTLE: Duration = Duration::from_secs(30);
 
@@ -79,7 +81,7 @@ impl Lab {
     /// Applies `deploy/lab/*.yaml` and the permissions of zones that were added, with `atoll apply`.
     async fn apply_documents(&self, say: &Say) -> Result<()> {
         let folder = project()?.join("deploy/lab");
-        self.atoll(&["apply", "-f", &folder.to_string_lossy()]).await?;
+        self.atoll(&["--context", CONTEXT, "apply", "-f", &folder.to_string_lossy()]).await?;
         for zone in self.state().zones.iter().skip(2) {
             self.allow(zone).await?;
         }
@@ -95,8 +97,8 @@ impl Lab {
 
     async fn write_context(&self, say: &Say) -> Result<()> {
         let operator = self.layout.folder("global").join("operator.yaml");
-        self.atoll(&["context", "add", "lab", "--from", &operator.to_string_lossy()]).await?;
-        say.step("atoll: context `lab` written");
+        self.atoll(&["context", "add", "--name", CONTEXT, "--from", &operator.to_string_lossy()]).await?;
+        say.step(format!("atoll: context `{CONTEXT}` written and in use"));
         Ok(())
     }
 
@@ -104,6 +106,9 @@ impl Lab {
     pub async fn atoll(&self, args: &[&str]) -> Result<String> {
         let mut command = tokio::process::Command::new(&self.programs.atoll);
         command.args(args).stdin(Stdio::null());
+        if let Some(folder) = &self.config_dir {
+            command.env("ATOLL_CONFIG", folder);
+        }
         let output = command.output().await?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);

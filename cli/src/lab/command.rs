@@ -1,13 +1,19 @@
 //! The subcommands of `atoll lab`.
 
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{
+    io::{Read, Seek, SeekFrom, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use nix::sys::signal::Signal;
 
+use crate::Connection;
+
 use super::{
-    backend,
+    backend, check,
     control::{self, Request},
     guide,
     lab::{Lab, Programs},
@@ -15,7 +21,7 @@ use super::{
     member::Member,
     process,
     state::{self, State},
-    supervisor, variables,
+    supervisor, trace, variables,
 };
 
 /// Everything ends well before.
@@ -49,17 +55,24 @@ pub enum Command {
     Restart {
         /// One of the names in `atoll lab status`.
         name: String,
+        /// Of a gateway: names for its certificate in place of the lab's, to see a verification fail.
+        #[arg(long, value_delimiter = ',', hide = true)]
+        certificate_names: Option<Vec<String>>,
     },
     /// End the lab and keep its data.
     Stop,
     /// End the lab and remove its data.
     Reset,
+    /// Send one request and print its way hop by hop.
+    Trace(trace::Args),
     /// More clouds.
     #[command(subcommand)]
     Zone(ZoneCommand),
     /// More gateways.
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// Run a lab of its own, beside one that runs, and assert every point (`make lab-check`).
+    Check(check::Args),
     /// One of the lab's services.
     #[command(hide = true)]
     Backend(backend::Args),
@@ -93,18 +106,24 @@ pub enum GatewayCommand {
 }
 
 /// Does what was asked.
-pub async fn run(command: Command) -> Result<()> {
+pub async fn run(command: Command, connection: &Connection) -> Result<()> {
     atoll_runtime::tls::install_provider();
     match command {
-        Command::Up(args) => supervisor::run(args).await,
+        Command::Up(args) => supervisor::run(args, connection.config_dir.clone()).await,
         Command::Status => status(),
         Command::Logs { name, follow, lines } => logs(&name, follow, lines).await,
         Command::Env { json } => environment(json),
-        Command::Restart { name } => ask(Request::Restart { name }).await,
+        Command::Restart { name, certificate_names } => ask(Request::Restart { name, certificate_names }).await,
         Command::Stop => stop().await,
         Command::Reset => reset().await,
         Command::Zone(ZoneCommand::Add { name }) => ask(Request::AddZone { name }).await,
         Command::Gateway(GatewayCommand::Add { zone, upstream, name }) => ask(Request::AddGateway { zone, name, upstream }).await,
+        Command::Trace(args) => {
+            let layout = layout()?;
+            let state = state::ready(&layout)?;
+            trace::run(&Lab::new(layout, Programs::find()?, state), args).await
+        }
+        Command::Check(args) => check::run(args).await,
         Command::Backend(args) => backend::run(args).await,
     }
 }
@@ -141,17 +160,18 @@ async fn logs(name: &str, follow: bool, lines: usize) -> Result<()> {
     }
     let mut out = std::io::stdout();
     out.write_all(&text)?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        use std::io::{Read, Seek};
         let mut file = std::fs::File::open(&log)?;
-        file.seek(std::io::SeekFrom::Start(read))?;
+        file.seek(SeekFrom::Start(read))?;
         let mut more = Vec::new();
         read += file.read_to_end(&mut more)? as u64;
         out.write_all(&more)?;
         out.flush()?;
     }
-    Ok(())
 }
 
 fn log_of(layout: &Layout, name: &str) -> Result<PathBuf> {

@@ -20,6 +20,9 @@ pub enum Request {
     Restart {
         /// Its name.
         name: String,
+        /// Of a gateway: names for its certificate in place of the lab's.
+        #[serde(default)]
+        certificate_names: Option<Vec<String>>,
     },
     /// One more zone.
     AddZone {
@@ -115,15 +118,17 @@ mod tests {
         let server = serve(UnixListener::bind(&socket).unwrap(), async |request, say: Say| {
             say.plain("working");
             match request {
-                Request::Restart { name } if name == "global" => Ok(()),
+                Request::Restart { name, .. } if name == "global" => Ok(()),
                 other => bail!("cannot {other:?}"),
             }
         });
         let client = async {
             let said = std::cell::RefCell::new(Vec::new());
-            ask(&socket, &Request::Restart { name: "global".into() }, |line| said.borrow_mut().push(line.to_owned()))
-                .await
-                .unwrap();
+            ask(&socket, &Request::Restart { name: "global".into(), certificate_names: None }, |line| {
+                said.borrow_mut().push(line.to_owned())
+            })
+            .await
+            .unwrap();
             assert_eq!(*said.borrow(), ["working"]);
             let error = ask(&socket, &Request::AddZone { name: "aws".into() }, |_| ()).await.unwrap_err();
             assert!(error.to_string().contains("aws"));

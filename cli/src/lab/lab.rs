@@ -54,8 +54,8 @@ pub struct Lab {
     pub processes: Processes,
     /// The resolver that sidecars ask for foreign names; the machine's, unless set.
     pub dns_upstream: Option<String>,
-    /// The names of gateways' certificates, when they are not the usual ones.
-    pub certificate_names: Option<Vec<String>>,
+    /// Where the command line keeps its contexts, when not at its usual place.
+    pub config_dir: Option<PathBuf>,
     state: Arc<Mutex<State>>,
 }
 
@@ -63,7 +63,7 @@ impl Lab {
     /// A lab of which nothing runs yet.
     pub fn new(layout: Layout, programs: Programs, state: State) -> Self {
         let state = Arc::new(Mutex::new(state));
-        Self { layout, programs, processes: Processes::default(), dns_upstream: None, certificate_names: None, state }
+        Self { layout, programs, processes: Processes::default(), dns_upstream: None, config_dir: None, state }
     }
 
     /// What it remembers, as it is now.

@@ -106,16 +106,22 @@ impl Lab {
             .flag("--ca-cert-file", folder.join("plane/dp-ca.pem"))
             .flag("--dataplane-token-file", &token)
             .flag("--dataplane-file", &file)
-            .flag("--readiness-listen", at(address, READINESS_PORT).to_string())
+            .flag("--readiness-addr", address.to_string())
+            .flag("--readiness-port", READINESS_PORT.to_string())
             .flag("--binary-path", &self.programs.envoy)
             .flag("--config-dir", &config)
             .flag("--drain-time", "3s")
-            .flag("--envoy-concurrency", "1");
+            .flag("--concurrency", "1");
         if let Some(outbounds) = outbounds {
-            spec = spec.flag("--bind-outbounds", outbounds).flag("--dns-listen", at(address, DNS_PORT).to_string());
+            spec = spec
+                .flag("--bind-outbounds", outbounds)
+                .flag("--dns-addr", address.to_string())
+                .flag("--dns-port", DNS_PORT.to_string());
             if let Some(upstream) = &self.dns_upstream {
                 spec = spec.flag("--dns-upstream", upstream);
             }
+        } else {
+            spec = spec.flag("--dns-enabled", "false");
         }
         self.processes.start(spec)?;
         self.processes.wait(&name, PATIENCE, async || rest::answers(at(address, READINESS_PORT), "/ready").await).await
@@ -227,8 +233,16 @@ impl Lab {
 
     fn gateway_certificate(&self, name: &str, zone: &str) -> Result<Pair> {
         let ca = certificates::ensure_ca(&self.layout.folder("ca"))?;
-        let names = self.certificate_names.clone().unwrap_or_else(|| certificates::gateway_names(zone));
-        certificates::issue(&ca, &names, &self.layout.folder(zone).join(name))
+        certificates::issue(&ca, &certificates::gateway_names(zone), &self.layout.folder(zone).join(name))
+    }
+
+    /// Starts a zone's gateway with other names in its certificate.
+    pub async fn start_gateway_with(&self, zone: &str, names: &[String]) -> Result<()> {
+        let gateway = self.gateway_of(zone)?;
+        let ca = certificates::ensure_ca(&self.layout.folder("ca"))?;
+        certificates::issue(&ca, names, &self.layout.folder(zone).join(&gateway.name))?;
+        self.start_gateway(&gateway.name, &gateway).await?;
+        self.record()
     }
 
     async fn start_gateway(&self, name: &str, gateway: &Gateway) -> Result<()> {
@@ -238,6 +252,7 @@ impl Lab {
             .flag("--config-path", &config)
             .arg("--disable-hot-restart")
             .flag("--concurrency", "1")
+            .flag("--file-flush-interval-msec", "50")
             .flag("--log-level", "warning");
         self.processes.start(spec)?;
         let admin = super::admin::Admin::Tcp(gateway.admin);

@@ -9,29 +9,32 @@
 //!
 //! Must not contain anything that a product plane needs: the lab only runs the programs, as a person could.
 
-mod admin;
-mod backend;
-mod bringup;
-mod certificates;
-mod command;
-mod control;
-mod credentials;
-mod documents;
-mod gateway;
-mod guide;
+pub mod admin;
+pub mod backend;
+pub mod bringup;
+pub mod certificates;
+pub mod check;
+pub mod command;
+pub mod control;
+pub mod credentials;
+pub mod dns;
+pub mod documents;
+pub mod gateway;
+pub mod guide;
 #[expect(clippy::module_inception, reason = "the lab's own state")]
-mod lab;
-mod layout;
-mod member;
-mod members;
-mod postgres;
-mod probe;
-mod process;
-mod rest;
-mod say;
-mod state;
-mod supervisor;
-mod variables;
+pub mod lab;
+pub mod layout;
+pub mod member;
+pub mod members;
+pub mod postgres;
+pub mod probe;
+pub mod process;
+pub mod rest;
+pub mod say;
+pub mod state;
+pub mod supervisor;
+pub mod trace;
+pub mod variables;
 
 pub use command::{Command, run};
 

@@ -59,3 +59,12 @@ impl Outside {
         Ok(self.client.get(format!("{}{path}", self.url)).header(name, value).send().await?)
     }
 }
+
+/// The certificate that the server at `address` shows for `name`, after it was verified.
+pub async fn certificate(ca: &Path, name: &str, address: SocketAddr) -> Result<Vec<u8>> {
+    let roots = atoll_runtime::tls::roots_from_pem(&std::fs::read_to_string(ca)?)?;
+    let config = atoll_runtime::tls::client_config(roots, None, &[b"http/1.1"])?;
+    let stream = atoll_runtime::tls::connect(&address.to_string(), name, config).await?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    chain.first().map(|der| der.to_vec()).context("no certificate was shown")
+}

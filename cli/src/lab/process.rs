@@ -287,10 +287,10 @@ fn command(spec: &Spec) -> Result<tokio::process::Command> {
     Ok(command)
 }
 
-/// The programs read their flags also from `ATOLL_…`; what is set for the command line must not change the lab.
+/// The programs read their flags also from `ATOLL_…` and `KUMA_…`; what is set for the command line must not change the lab.
 fn is_ours(name: &std::ffi::OsStr) -> bool {
     let name = name.to_string_lossy();
-    name.starts_with("ATOLL_") && name != "ATOLL_LOG"
+    (name.starts_with("ATOLL_") && name != "ATOLL_LOG") || name.starts_with("KUMA_")
 }
 
 /// The end of a log.

@@ -13,7 +13,7 @@ pub struct Say {
 
 impl Say {
     /// To the terminal.
-    pub fn new() -> Self {
+    pub fn to_terminal() -> Self {
         Self { started: Instant::now(), asker: None }
     }
 

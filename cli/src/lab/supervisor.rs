@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -42,9 +42,6 @@ pub struct Args {
     /// The resolver that sidecars ask for names outside the mesh, as ADDRESS:PORT; unless set, the machine's.
     #[arg(long, env = "ATOLL_LAB_DNS_UPSTREAM")]
     dns_upstream: Option<String>,
-    /// Names in the gateways' certificates, in place of the lab's (to see a verification fail).
-    #[arg(long, env = "ATOLL_LAB_CERTIFICATE_NAMES", value_delimiter = ',', hide = true)]
-    certificate_names: Option<Vec<String>>,
 }
 
 /// The stores of global.
@@ -55,17 +52,17 @@ enum Store {
 }
 
 /// Runs the lab until a signal ends it.
-pub async fn run(args: Args) -> Result<()> {
+pub async fn run(args: Args, config_dir: Option<PathBuf>) -> Result<()> {
     let layout = Layout::find(args.offset)?;
     std::fs::create_dir_all(layout.home.join("logs")).with_context(|| format!("cannot make {}", layout.home.display()))?;
     let _lock = lock(&layout)?;
-    let say = Say::new();
+    let say = Say::to_terminal();
     let programs = Programs::find()?;
     let state = prepare(&layout, &args, &say).await?;
     let layout = Layout { offset: state.offset, ..layout };
     let mut lab = Lab::new(layout, programs, state);
     lab.dns_upstream = args.dns_upstream;
-    lab.certificate_names = args.certificate_names;
+    lab.config_dir = config_dir;
     lab.check_addresses()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -201,19 +198,25 @@ async fn watch(lab: &Lab, say: &Say) {
 
 async fn handle(lab: &Lab, request: Request, say: Say) -> Result<()> {
     match request {
-        Request::Restart { name } => {
-            let member = Member::named(&name, &lab.state())?;
-            lab.processes.stop(&name).await;
-            lab.processes.forget(&name);
-            lab.start(&member).await?;
-            say.step(format!("{name}: runs again"));
-            Ok(())
-        }
+        Request::Restart { name, certificate_names } => restart(lab, &name, certificate_names, &say).await,
         Request::AddZone { name } => add_zone(lab, &name, &say).await,
         Request::AddGateway { zone, name, upstream } => {
             add_gateway(lab, AddedGateway { zone, name, number: 0, upstream }, &say).await
         }
     }
+}
+
+async fn restart(lab: &Lab, name: &str, certificate_names: Option<Vec<String>>, say: &Say) -> Result<()> {
+    let member = Member::named(name, &lab.state())?;
+    lab.processes.stop(name).await;
+    lab.processes.forget(name);
+    match (certificate_names, &member) {
+        (None, _) => lab.start(&member).await?,
+        (Some(names), Member::Gateway(zone)) => lab.start_gateway_with(zone, &names).await?,
+        (Some(_), _) => bail!("{name} has no certificate of the lab's"),
+    }
+    say.step(format!("{name}: runs again"));
+    Ok(())
 }
 
 async fn add_zone(lab: &Lab, zone: &str, say: &Say) -> Result<()> {
