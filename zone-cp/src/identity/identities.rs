@@ -31,12 +31,12 @@ use tokio::sync::watch;
 use super::{
     cas::{Cas, CasError},
     leaves::{Leaf, Leaves},
-    wanted::{Wanted, wanted},
+    wanted::{Wanted, is_withdrawn, wanted},
     zone_dir::DirError,
 };
 
 /// Label of the MeshTrusts that this zone makes.
-pub const TRUST_GENERATOR: &str = "meshtrust-generator";
+pub(super) const TRUST_GENERATOR: &str = "meshtrust-generator";
 /// When a certificate that could not be renewed is tried again.
 const RETRY: TimeDelta = TimeDelta::seconds(30);
 /// How often expired certificates are forgotten.
@@ -201,7 +201,10 @@ impl Identities {
         let mut planned = Vec::new();
         for resource in table.list(Kind::MeshTrust, None).filter(|resource| resource.key.owner == owner) {
             let (mesh, name) = (resource.key.mesh.clone(), resource.key.name.clone());
-            if generated(&resource.labels) && !trusts.contains_key(&(mesh, name)) {
+            if generated(&resource.labels)
+                && !trusts.contains_key(&(mesh.clone(), name.clone()))
+                && is_withdrawn(table, &mesh, &name, self.uid)
+            {
                 planned.push(Planned::Delete { key: resource.key.clone(), version: Some(resource.version) });
             }
         }

@@ -119,3 +119,72 @@ fn pem(chain: &[bytes::Bytes]) -> String {
     chain.iter().map(|der| x509::to_pem(der)).collect()
 }
 
+#[cfg(test)]
+mod tests {
+    use atoll_trust::{ZonePeer, ca::ControlPlaneCa};
+    use bytes::Bytes;
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2030-01-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn open(folder: &tempfile::TempDir) -> ZoneDir {
+        ZoneDir::open(&folder.path().join("zone"), &mut StdRng::seed_from_u64(1)).unwrap()
+    }
+
+    /// What global answers to the zone's pending key.
+    fn credentials(zone: &ZoneDir, now: Timestamp, edit: impl FnOnce(&mut ZonePeer)) -> Credentials {
+        let (cluster, mut rng) = (Uuid::from_u128(7), StdRng::seed_from_u64(2));
+        let ca = ControlPlaneCa::generate(cluster, now, &mut rng).unwrap();
+        let mut peer = ZonePeer { cluster, zone: zone.uid(), instance: "1".to_owned() };
+        edit(&mut peer);
+        let request = zone.pending_key().unwrap().request().unwrap();
+        let made = ca.issue_zone(&request, &peer, now, &mut rng).unwrap();
+        let der = |pem: &str| x509::chain(pem).unwrap().iter().map(|der| Bytes::copy_from_slice(der)).collect();
+        Credentials { chain: der(&made.chain_pem), cas: der(ca.cert_pem()), cluster_id: cluster, zone_name: "azure".into() }
+    }
+
+    #[test]
+    fn a_zone_that_joined_knows_it_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let zone = open(&folder);
+        assert!(zone.joined().unwrap().is_none());
+        let joined = zone.install(&credentials(&zone, now(), |_| ())).unwrap();
+        assert_eq!((joined.zone_name.as_str(), joined.not_after), ("azure", now() + TimeDelta::days(30)));
+        assert_eq!(joined.renew_at(), now() + TimeDelta::days(10));
+        let again = open(&folder).joined().unwrap().unwrap();
+        assert_eq!((again.cluster_id, again.not_after), (joined.cluster_id, joined.not_after));
+        atoll_runtime::tls::install_provider();
+        assert_eq!(again.identity().unwrap().chain.len(), 2);
+        assert!(!format!("{again:?}").contains("PRIVATE KEY"));
+    }
+
+    #[test]
+    fn a_lost_answer_is_asked_for_with_the_same_key_and_the_next_one_with_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(&folder).pending_key().unwrap().pin();
+        let zone = open(&folder);
+        assert_eq!(zone.pending_key().unwrap().pin(), first);
+        zone.install(&credentials(&zone, now(), |_| ())).unwrap();
+        assert_ne!(zone.pending_key().unwrap().pin(), first);
+        // A renewal that is refused leaves what there is.
+        assert!(zone.joined().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_certificate_of_somebody_else_is_not_installed() {
+        let folder = tempfile::tempdir().unwrap();
+        let zone = open(&folder);
+        let other = credentials(&zone, now(), |peer| peer.zone = atoll_model::ZoneUid(Uuid::from_u128(3)));
+        assert!(zone.install(&other).is_err());
+        let cluster = credentials(&zone, now(), |peer| peer.cluster = Uuid::from_u128(4));
+        assert!(zone.install(&cluster).is_err());
+        let late = credentials(&zone, now(), |_| ());
+        std::fs::remove_file(zone.path("link.pending.pem")).unwrap();
+        assert!(zone.install(&late).is_err());
+        assert!(zone.joined().unwrap().is_none());
+    }
+}

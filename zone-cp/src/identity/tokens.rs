@@ -149,3 +149,97 @@ fn answer(issued: Result<Issued, jwt::IssueError>) -> Result<String, IssueError>
         Err(fault @ jwt::IssueError::Signing) => Err(IssueError::Unavailable(fault.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::{Labels, ResourceKey};
+    use atoll_store::{Actor, Write, WriteBatch, testing::TestStore};
+    use rand::SeedableRng;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::runners::ProxyId;
+
+    const UID: ZoneUid = ZoneUid(Uuid::from_u128(1));
+
+    fn key(issuer: Issuer) -> SigningKey {
+        SigningKey::generate(issuer).unwrap()
+    }
+
+    fn tokens(store: &TestStore) -> ZoneTokens {
+        ZoneTokens::new(key(Issuer::Zone(UID)), UID, store.store.clone(), store.clock.clone(), StdRng::seed_from_u64(1))
+    }
+
+    async fn put(store: &TestStore, kind: Kind, mesh: &str, name: &str, spec: serde_json::Value) {
+        let write = Write::put(ResourceKey::new(kind, mesh, name, Owner::Global), Labels::new(), spec.to_string());
+        store.store.commit(WriteBatch::one(Actor::plane(), write)).await.unwrap();
+    }
+
+    fn presented<T>(labels: &[(&str, &str)], f: impl FnOnce(&Presented<'_>) -> T) -> T {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        f(&Presented { id: &ProxyId { mesh: "default".into(), name: "api-1".into() }, labels: &labels })
+    }
+
+    fn signed(key: &SigningKey, workload: &str) -> String {
+        let claims = DataplaneClaims { mesh: "default".to_owned(), workload: workload.to_owned(), ..DataplaneClaims::default() };
+        let now = "2030-01-01T12:00:00Z".parse().unwrap();
+        let issued = key.issue_dataplane(&claims, TimeDelta::hours(1), now, &mut StdRng::seed_from_u64(2)).unwrap();
+        issued.text.expose().to_owned()
+    }
+
+    #[tokio::test]
+    async fn the_zone_believes_its_own_tokens_and_globals_once_it_has_the_key() {
+        let store = TestStore::sqlite().await.unwrap();
+        let tokens = tokens(&store);
+        let (global, other) = (key(Issuer::Global(Uuid::from_u128(7))), key(Issuer::Zone(ZoneUid(Uuid::from_u128(2)))));
+        let judged = |key: &SigningKey| presented(&[], |proxy| DataplaneAuth::authenticate(&tokens, &signed(key, ""), proxy));
+        assert!(judged(&tokens.0.own).is_ok());
+        assert!(matches!(judged(&global), Err(AuthRefusal::NotYet(_))));
+        let keys = [global.public(), other.public()];
+        put(&store, Kind::Zone, "", "azure", json!({ "uid": UID, "tokenKeys": keys })).await;
+        assert_eq!(judged(&global).map(|principal| principal.subject), Ok("dataplane:default/api-1".to_owned()));
+        // Another zone's key is not believed, whoever put it there.
+        assert!(judged(&other).is_err());
+        // Nor does a Zone speak for another zone.
+        put(&store, Kind::Zone, "", "azure", json!({ "uid": Uuid::from_u128(9), "tokenKeys": [global.public()] })).await;
+        assert!(matches!(judged(&global), Err(AuthRefusal::NotYet(_))));
+    }
+
+    #[tokio::test]
+    async fn an_identity_made_of_the_workload_wants_a_token_for_it() {
+        let store = TestStore::sqlite().await.unwrap();
+        let tokens = tokens(&store);
+        put(&store, Kind::MeshIdentity, "default", "all", json!({ "selector": { "dataplane": { "matchLabels": {} } } })).await;
+        let judged = |token: &str, labels: &[(&str, &str)]| {
+            presented(labels, |proxy| DataplaneAuth::authenticate(&tokens, token, proxy)).map(|_| ())
+        };
+        let api = [("kuma.io/workload", "api")];
+        assert_eq!(judged(&signed(&tokens.0.own, "api"), &api), Ok(()));
+        for (token, labels) in [("", &api[..]), ("web", &api[..]), ("api", &[][..])] {
+            let refused = judged(&signed(&tokens.0.own, token), labels);
+            assert!(matches!(refused, Err(AuthRefusal::Never(_))), "{token:?} {labels:?}: {refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn operators_of_the_zone_and_of_global_are_told_from_strangers() {
+        let store = TestStore::sqlite().await.unwrap();
+        let tokens = tokens(&store);
+        let claims = UserClaims { name: "ann".to_owned(), groups: vec!["ops".to_owned()] };
+        let own = tokens.issue_user(&claims, TimeDelta::hours(1)).unwrap();
+        let caller = Authenticate::authenticate(&tokens, own.text.expose()).unwrap();
+        assert_eq!((caller.name.as_str(), caller.groups.as_slice()), ("ann", &["ops".to_owned()][..]));
+        // A dataplane's token opens no door to the REST API.
+        assert!(Authenticate::authenticate(&tokens, &signed(&tokens.0.own, "")).is_err());
+        store.clock.advance(TimeDelta::hours(2));
+        assert!(Authenticate::authenticate(&tokens, own.text.expose()).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_zone_makes_no_join_tokens() {
+        let store = TestStore::sqlite().await.unwrap();
+        let asked = tokens(&store).zone(ZoneTokenRequest { zone: "gcp".into(), valid_for: None }).await;
+        assert!(matches!(asked, Err(IssueError::NotHere(_))));
+    }
+}

@@ -42,7 +42,29 @@ fn one(key: &ResourceKey, identity: &MeshIdentity, zone: &Name, uid: ZoneUid) ->
     Some(Wanted {
         identity: key.clone(),
         domain,
-        publish: bundled.mesh_trust_creation != Some(MeshTrustCreation::Disabled),
+        publish: publishes(identity),
         leaf_life: asked.unwrap_or(LEAF_LIFE).max(LEAF_LIFE_MIN),
     })
+}
+
+/// Whether the MeshTrust of this name goes: its MeshIdentity was deleted, or publishes no trust any more. That the MeshIdentity is
+/// not there proves nothing: a zone that lost its store gets its own resources back before global's.
+pub(super) fn is_withdrawn(table: &TableSnapshot, mesh: &Name, name: &Name, uid: ZoneUid) -> bool {
+    let mut withdrawn = false;
+    for owner in [Owner::Global, Owner::Zone(uid)] {
+        let key = ResourceKey::new(Kind::MeshIdentity, mesh.clone(), name.clone(), owner);
+        match table.get(&key).map(|resource| resource.parse::<MeshIdentity>()) {
+            Some(Ok(identity)) if publishes(&identity) => return false,
+            Some(Ok(_)) => withdrawn = true,
+            Some(Err(_)) => return false,
+            None => withdrawn |= table.tombstone(&key).is_some(),
+        }
+    }
+    withdrawn
+}
+
+fn publishes(identity: &MeshIdentity) -> bool {
+    let bundled = identity.provider.as_ref().and_then(|provider| provider.bundled.as_ref());
+    let disabled = bundled.is_some_and(|bundled| bundled.mesh_trust_creation == Some(MeshTrustCreation::Disabled));
+    acceptance::zones_issue(identity) && !disabled
 }

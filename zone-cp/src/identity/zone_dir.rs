@@ -144,7 +144,9 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, DirError> {
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DirError> {
     let Some(text) = read(path)? else { return Ok(None) };
     // serde_json's message may quote the file, and there are keys in it.
-    serde_json::from_str(&text).map(Some).map_err(|error| damaged(path, format!("line {}, column {}", error.line(), error.column())))
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| damaged(path, format!("line {}, column {}", error.line(), error.column())))
 }
 
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), DirError> {
