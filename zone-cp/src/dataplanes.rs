@@ -47,7 +47,9 @@ impl DataplaneStore for Dataplanes {
     fn journal(&self) -> Vec<StoredDataplane> {
         let table = self.store.snapshot();
         let own = table.list(Kind::Dataplane, None).filter(|resource| resource.key.owner == self.owner);
-        own.filter(|resource| resource.labels.get(MANAGED_BY).is_some_and(|by| by == MANAGED_BY_RUNNER)).filter_map(stored).collect()
+        own.filter(|resource| resource.labels.get(MANAGED_BY).is_some_and(|by| by == MANAGED_BY_RUNNER))
+            .filter_map(stored)
+            .collect()
     }
 
     fn get(&self, id: &ProxyId) -> Option<StoredDataplane> {

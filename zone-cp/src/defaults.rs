@@ -26,15 +26,9 @@ pub async fn make(store: &Store, viewpoint: &Viewpoint) -> Result<(), StoreError
 }
 
 fn defaults(viewpoint: &Viewpoint) -> Vec<(Kind, &'static str, Value)> {
-    let generator = |selector: &str, template: &str| {
-        json!({ "selector": { selector: { "matchLabels": { "kuma.io/origin": "zone" } } }, "template": template })
-    };
+    let generator = |selector: &str, template: &str| json!({ "selector": { selector: { "matchLabels": { "kuma.io/origin": "zone" } } }, "template": template });
     let mut made = vec![
-        (
-            Kind::HostnameGenerator,
-            "local-universal-mesh-service",
-            generator("meshService", "{{ .DisplayName }}.svc.mesh.local"),
-        ),
+        (Kind::HostnameGenerator, "local-universal-mesh-service", generator("meshService", "{{ .DisplayName }}.svc.mesh.local")),
         (
             Kind::HostnameGenerator,
             "local-mesh-external-service",

@@ -41,7 +41,12 @@ pub struct Engine {
 
 impl Engine {
     /// Reads the table once, so that the first view is complete before anybody asks.
-    pub fn new(store: Store, index: MeshIndex, identities: Arc<Identities>, clock: Arc<dyn Clock>) -> (Self, watch::Receiver<Arc<ZoneView>>) {
+    pub fn new(
+        store: Store,
+        index: MeshIndex,
+        identities: Arc<Identities>,
+        clock: Arc<dyn Clock>,
+    ) -> (Self, watch::Receiver<Arc<ZoneView>>) {
         let (publish, view) = watch::channel(Arc::default());
         let hosts = watch::Sender::new(BTreeSet::new());
         let mut engine = Self { store, index, identities, clock, publish, hosts, applied: None };
@@ -129,7 +134,10 @@ impl Engine {
         match self.store.commit(WriteBatch { writes, actor: Actor::plane() }).await {
             Ok(_) => Ok(()),
             // Somebody was faster; the next look sees what there is now.
-            Err(StoreError::Conflict { .. } | StoreError::NotFound(_) | StoreError::AlreadyExists(_)) => Ok(()),
+            Err(error @ (StoreError::Conflict { .. } | StoreError::NotFound(_) | StoreError::AlreadyExists(_))) => {
+                tracing::debug!(%error, "a plan was overtaken");
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

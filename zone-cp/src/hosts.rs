@@ -19,7 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub type Addresses = BTreeMap<String, Option<IpAddr>>;
 
 /// Resolves the hosts of `wanted` until `stop` is cancelled, at once when the set changes, and again every 10 s.
-pub fn start(mut wanted: watch::Receiver<BTreeSet<String>>, tasks: &Tasks, stop: CancellationToken) -> watch::Receiver<Addresses> {
+pub fn start(
+    mut wanted: watch::Receiver<BTreeSet<String>>,
+    tasks: &Tasks,
+    stop: CancellationToken,
+) -> watch::Receiver<Addresses> {
     let (publish, addresses) = watch::channel(Addresses::new());
     tasks.spawn("hosts", async move {
         loop {

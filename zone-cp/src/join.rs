@@ -41,7 +41,12 @@ pub enum JoinError {
     Ended,
 }
 
-pub(crate) async fn joined(config: &Config, dir: &ZoneDir, _clock: &dyn Clock, _shutdown: &Shutdown) -> Result<Joined, JoinError> {
+pub(crate) async fn joined(
+    config: &Config,
+    dir: &ZoneDir,
+    _clock: &dyn Clock,
+    _shutdown: &Shutdown,
+) -> Result<Joined, JoinError> {
     dir.joined()?.ok_or_else(|| JoinError::NoToken(config.zone.clone()))
 }
 

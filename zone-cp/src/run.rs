@@ -1,12 +1,27 @@
 //! Assembly of the zone plane: every stage, wired once, readable from top to bottom.
 
-use std::{io, net::SocketAddr, path::Path, sync::{Arc, Mutex}, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use atoll_api::{Info, Plane, PlaneParts, serve::{self, Scheme}};
+use atoll_api::{
+    Info, Plane, PlaneParts,
+    serve::{self, Scheme},
+};
 use atoll_link::{Answerer, LinkStatus, ZoneConfig, ZoneLink};
 use atoll_mesh::{IndexConfig, MeshIndex};
 use atoll_model::{Clock, Name, labels::Viewpoint};
-use atoll_runtime::{clock::SystemClock, diagnostics::{self, Diagnostics, Readiness}, shutdown::Shutdown, tasks::Tasks, tls::{self, ClientAuth, TlsListener}};
+use atoll_runtime::{
+    clock::SystemClock,
+    diagnostics::{self, Diagnostics, Readiness},
+    shutdown::Shutdown,
+    tasks::Tasks,
+    tls::{self, ClientAuth, TlsListener},
+};
 use atoll_store::{Store, StoreConfig, StoreError};
 use atoll_trust::ca::{CaError, ServerNames};
 use bytes::Bytes;
@@ -24,7 +39,10 @@ use crate::{
     identity::{self, DirError, Identities, Joined, Servers, ZoneDir, ZoneReview, ZoneTokens},
     join::{self, JoinError},
     operator,
-    proxies::{Parts, Proxies, ads::{EnvoyAuth, EnvoySource}},
+    proxies::{
+        Parts, Proxies,
+        ads::{EnvoyAuth, EnvoySource},
+    },
     runners::{Limits, RunnerService, Runners, Settings},
     status::ZoneStatus,
     xds::{self, AdsServer},
@@ -105,6 +123,7 @@ pub struct Running {
     /// Its link, if it has a global.
     pub link: Option<watch::Receiver<Arc<LinkStatus>>>,
     tasks: Tasks,
+    of_store: Tasks,
     shutdown: Shutdown,
 }
 
@@ -114,6 +133,7 @@ impl Running {
         self.shutdown.soft().cancelled().await;
         self.tasks.join_all(Duration::from_secs(10)).await;
         self.store.close().await;
+        self.of_store.join_all(Duration::from_secs(5)).await;
         self.shutdown.hard().cancel();
     }
 }
@@ -129,9 +149,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Running, StartErr
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dir = ZoneDir::open(&config.data_dir, &mut rand::rng())?;
     let ca = Arc::new(dir.ca(&config.zone, clock.now(), &mut rand::rng())?);
-    let listeners = Listeners::bind(&config, &ca, &*clock, &tasks, &shutdown).await?;
+    let listeners = Listeners::bind(&config, &ca, &clock, &tasks, &shutdown).await?;
 
-    let store = open_store(&config.data_dir.join("store"), &clock, &tasks).await?;
+    // The store's own tasks outlive the others: what they still write must find it.
+    let of_store = Tasks::new();
+    let store = open_store(&config.data_dir.join("store"), &clock, &of_store).await?;
     let joined = match &config.global {
         Some(_) => Some(join::joined(&config, &dir, &*clock, &shutdown).await?),
         None => None,
@@ -141,7 +163,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Running, StartErr
     let failed = |error| StartError::Store(config.data_dir.display().to_string(), error);
     defaults::make(&store, &viewpoint).await.map_err(failed)?;
 
-    let identities = Arc::new(Identities::open(&config.data_dir.join("identity"), zone.clone(), dir.uid(), clock.now(), StdRng::from_os_rng())?);
+    let identities = Arc::new(Identities::open(
+        &config.data_dir.join("identity"),
+        zone.clone(),
+        dir.uid(),
+        clock.now(),
+        StdRng::from_os_rng(),
+    )?);
     let tokens = ZoneTokens::new(dir.signing_key()?, dir.uid(), store.clone(), clock.clone(), StdRng::from_os_rng());
     operator::write(&dir, &ca, &tokens, listeners.addresses.rest_tls).map_err(StartError::Write)?;
 
@@ -182,7 +210,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Running, StartErr
 
     let addresses = listeners.addresses;
     tracing::info!(zone = %zone, dataplanes = %addresses.dataplanes, rest = %addresses.rest_tls, "zone {zone} serves");
-    Ok(Running { addresses, store, view, link, tasks, shutdown })
+    Ok(Running { addresses, store, view, link, tasks, of_store, shutdown })
 }
 
 /// The zone's name; a data directory keeps the one under which it joined.
@@ -211,10 +239,15 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(config: &Config, ca: &Arc<atoll_trust::ca::ZoneCa>, clock: &dyn Clock, tasks: &Tasks, shutdown: &Shutdown) -> Result<Self, StartError> {
-        let _ = clock;
+    async fn bind(
+        config: &Config,
+        ca: &Arc<atoll_trust::ca::ZoneCa>,
+        clock: &Arc<dyn Clock>,
+        tasks: &Tasks,
+        shutdown: &Shutdown,
+    ) -> Result<Self, StartError> {
         let names = server_names(config);
-        let servers = Servers::new(Arc::clone(ca), names, Arc::new(SystemClock), StdRng::from_os_rng())
+        let servers = Servers::new(Arc::clone(ca), names, Arc::clone(clock), StdRng::from_os_rng())
             .map_err(|error| StartError::Certificate(error.to_string()))?;
         let h2: &[&[u8]] = &[b"h2"];
         let http: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -278,7 +311,13 @@ fn start_link(
     let link = ZoneLink::new(settings, shown, store.clone(), review, Arc::new(NoAnswers), tasks);
     let status = link.status();
     let (running, end) = (link, shutdown.clone());
-    let renewal = join::Renewal { joined, identity, dir: dir.clone(), clock: Arc::clone(clock), addresses: config.global.iter().cloned().collect() };
+    let renewal = join::Renewal {
+        joined,
+        identity,
+        dir: dir.clone(),
+        clock: Arc::clone(clock),
+        addresses: config.global.iter().cloned().collect(),
+    };
     tasks.spawn("link.renewal", renewal.run(shutdown.soft()));
     tasks.spawn("link", async move { running.run(&end).await });
     Ok(status)
@@ -318,7 +357,14 @@ fn serve_dataplanes(
     });
 }
 
-fn plane(config: &Config, viewpoint: &Viewpoint, store: &Store, clock: &Arc<dyn Clock>, tokens: ZoneTokens, status: ZoneStatus) -> Plane {
+fn plane(
+    config: &Config,
+    viewpoint: &Viewpoint,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    tokens: ZoneTokens,
+    status: ZoneStatus,
+) -> Plane {
     let available = store.availability();
     let info = Info::new(hostname(), format!("{}-0", config.zone), store.cluster_id().to_string(), viewpoint);
     Plane::new(PlaneParts {
@@ -341,7 +387,13 @@ fn serve_rest(plane: Plane, rest: TcpListener, rest_tls: TlsListener, tasks: &Ta
     tasks.spawn("rest.tls", serve::serve(rest_tls, router, Scheme::Https, shutdown.soft()));
 }
 
-fn serve_diagnostics(config: &Config, listener: TcpListener, store: &Store, tasks: &Tasks, shutdown: &Shutdown) -> Result<(), StartError> {
+fn serve_diagnostics(
+    config: &Config,
+    listener: TcpListener,
+    store: &Store,
+    tasks: &Tasks,
+    shutdown: &Shutdown,
+) -> Result<(), StartError> {
     let token = config.metrics_token_file.as_ref().map(std::fs::read_to_string).transpose().map_err(StartError::MetricsToken)?;
     let available = store.availability();
     let ready = move || match *available.borrow() {

@@ -8,10 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Proxies;
 use crate::{
     runners::{self, DataplaneAuth, DataplaneStore, EnvoyPresence, Presented, ProxyId, Runners},
-    xds::{
-        AuthRefusal, Hello, ProxyAuth, ProxyConfig, ProxySource, Status,
-        server::Admission,
-    },
+    xds::{AuthRefusal, Hello, ProxyAuth, ProxyConfig, ProxySource, Status, server::Admission},
 };
 
 /// Judges a stream by the token that its Envoy shows, for the Dataplane that its node id names.

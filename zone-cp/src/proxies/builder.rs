@@ -19,7 +19,10 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{chains::ChainState, memory::{self, Remembered}};
+use super::{
+    chains::ChainState,
+    memory::{self, Remembered},
+};
 use crate::{
     engine::ZoneView,
     identity::Identities,
@@ -193,7 +196,10 @@ impl Builder {
         let Some(mut proxy) = self.proxies.remove(id) else { return };
         let dataplane = snapshot.dataplanes.get(&id.name).cloned();
         let own = dataplane.as_ref().and_then(|dataplane| dataplane.spec.networking.as_ref()?.address.parse::<IpAddr>().ok());
-        let held = proxy.bound.take().filter(|held| held.services.ptr_eq(&snapshot.services) && Arc::ptr_eq(&held.names, &snapshot.names));
+        let held = proxy
+            .bound
+            .take()
+            .filter(|held| held.services.ptr_eq(&snapshot.services) && Arc::ptr_eq(&held.names, &snapshot.names));
         let bound = match held {
             Some(held) => held,
             None => {
@@ -239,7 +245,13 @@ impl Builder {
     }
 
     /// All resources; `None` while the certificate that the proxy needs cannot be issued: what it has stays in force.
-    fn resources(&mut self, id: &ProxyId, snapshot: &Arc<MeshSnapshot>, dataplane: &ProxyView, bound: &Bound) -> Option<ResourceSet> {
+    fn resources(
+        &mut self,
+        id: &ProxyId,
+        snapshot: &Arc<MeshSnapshot>,
+        dataplane: &ProxyView,
+        bound: &Bound,
+    ) -> Option<ResourceSet> {
         let policies = snapshot.policies.for_proxy(&dataplane.labels, dataplane.key.owner);
         let mut secrets = Vec::new();
         if let Some(identity) = &dataplane.identity {

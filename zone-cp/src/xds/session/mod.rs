@@ -107,11 +107,17 @@ const REMOVALS: [ResourceType; 6] = [
 impl Session {
     /// A new stream of a proxy that should have `config`, and whose last stream left `carry`.
     pub fn new(limits: Limits, mut carry: Carry, config: Arc<ProxyConfig>, now: Instant) -> Self {
+        // Clusters that may have changed may wait for their endpoints.
+        let waiting = carry.get(&ResourceType::Cluster).cloned().unwrap_or_default();
         let subscription = |kind| (kind, Subscription::new(kind, carry.remove(&kind).unwrap_or_default()));
+        let mut subscriptions: BTreeMap<_, _> = ResourceType::ALL.into_iter().map(subscription).collect();
+        if let Some(endpoints) = subscriptions.get_mut(&ResourceType::Endpoints) {
+            endpoints.send_again(waiting.iter().map(AsRef::as_ref));
+        }
         Self {
             limits,
             bucket: Bucket::new(limits.requests_per_second, now),
-            subscriptions: ResourceType::ALL.into_iter().map(subscription).collect(),
+            subscriptions,
             config,
             nonce: 0,
             status: Status::default(),

@@ -22,8 +22,8 @@ const REASON_MAX: usize = 400;
 
 /// The readable part of Envoy's text: it begins with a random marker of its protobuf library, and it repeats the resource.
 pub(super) fn reason(text: &str) -> String {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let joined = lines.map(without_marker).collect::<Vec<_>>().join(" ");
+    let lines = text.lines().map(|line| without_marker(line.trim())).filter(|line| !line.is_empty());
+    let joined = lines.collect::<Vec<_>>().join(" ");
     let joined = without_dump(&joined);
     match joined.char_indices().nth(REASON_MAX) {
         None => joined.to_owned(),

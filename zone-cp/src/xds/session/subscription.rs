@@ -202,10 +202,13 @@ impl Subscription {
     fn take_versions(&mut self, request: &DeltaDiscoveryRequest, set: &ResourceMap) {
         for (name, version) in &request.initial_resource_versions {
             let name: Arc<str> = name.as_str().into();
-            let resource = set.get(&name).filter(|resource| *resource.version == **version);
-            match resource {
-                Some(resource) if !self.uncertain.contains(&name) && !self.again.contains(&name) => {
-                    self.unanswered.remove(&name);
+            let again = self.again.contains(&name);
+            if !again {
+                // It has something, and waits for nothing.
+                self.unanswered.remove(&name);
+            }
+            match set.get(&name).filter(|resource| *resource.version == **version) {
+                Some(resource) if !again && !self.uncertain.contains(&name) => {
                     self.held.insert(name, Arc::clone(resource));
                 }
                 Some(_) | None => {
@@ -216,12 +219,14 @@ impl Subscription {
         self.again.clear();
     }
 
-    /// Marks names to be sent even if unchanged.
+    /// Marks names to be sent even if unchanged, or said to be missing if they are not there any more when their turn comes.
     pub(super) fn send_again<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         for name in names {
             self.held.remove(name);
             if !self.asked {
                 self.again.insert(name.into());
+            } else if self.names.contains(name) {
+                self.unanswered.insert(name.into());
             }
         }
     }
@@ -276,7 +281,11 @@ impl Subscription {
         while let Some(part) = self.parts.pop_front() {
             let sent: Vec<_> = difference.sent.iter().filter(|resource| part.contains(&resource.name)).cloned().collect();
             if !sent.is_empty() {
-                return Difference { skipped: difference.skipped + difference.sent.len() - sent.len(), sent, removed: difference.removed };
+                return Difference {
+                    skipped: difference.skipped + difference.sent.len() - sent.len(),
+                    sent,
+                    removed: difference.removed,
+                };
             }
         }
         difference
@@ -360,9 +369,8 @@ impl Subscription {
 
     /// What the proxy refuses of `set`.
     pub(super) fn refusals(&self, set: &ResourceMap) -> Vec<Refusal> {
-        let in_force = |name: &Arc<str>, refused: &Refused| {
-            set.get(name).map(|resource| &resource.version) == refused.version.as_ref()
-        };
+        let in_force =
+            |name: &Arc<str>, refused: &Refused| set.get(name).map(|resource| &resource.version) == refused.version.as_ref();
         let refusal = |(name, refused): (&Arc<str>, &Refused)| Refusal {
             kind: self.kind,
             name: Arc::clone(name),
@@ -385,10 +393,7 @@ fn on_wire(resource: &Encoded) -> Resource {
     Resource {
         name: resource.name.to_string(),
         version: resource.version.to_string(),
-        resource: Some(prost_types::Any {
-            type_url: resource.kind.type_url().to_owned(),
-            value: resource.body.to_vec(),
-        }),
+        resource: Some(prost_types::Any { type_url: resource.kind.type_url().to_owned(), value: resource.body.to_vec() }),
         ..Default::default()
     }
 }

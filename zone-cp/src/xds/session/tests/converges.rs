@@ -75,9 +75,13 @@ impl Envoy {
         requests
     }
 
-    fn take(&mut self, response: DeltaDiscoveryResponse) -> Vec<DeltaDiscoveryRequest> {
+    fn take(&mut self, mut response: DeltaDiscoveryResponse) -> Vec<DeltaDiscoveryRequest> {
         assert!(response.resources.is_empty() || response.removed_resources.is_empty(), "removals travel alone");
         let kind = ResourceType::from_type_url(&response.type_url).unwrap();
+        if kind == ResourceType::Endpoints {
+            // Envoy ignores what it does not ask for any more.
+            response.resources.retain(|resource| self.endpoints.contains(&resource.name));
+        }
         let bad: Vec<_> = response.resources.iter().filter(|resource| resource.version.starts_with("bad")).collect();
         let mut requests = Vec::new();
         let has = self.has.entry(kind).or_default();
