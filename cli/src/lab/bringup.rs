@@ -163,15 +163,12 @@ impl Lab {
     }
 }
 
-/// Ends the Envoy of an `atoll-dp` that died: it outlives its runner on purpose.
+/// Ends the Envoy of an `atoll-dp` that died: it outlives its runner on purpose. The runner's folder says which process it is.
 pub async fn end_orphan(config_dir: &Path) {
-    let Ok(text) = std::fs::read_to_string(config_dir.join("envoy.pid")) else { return };
-    let Some(envoy) = text.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(process::Identity::of) else {
-        return;
-    };
-    let command = std::fs::read(format!("/proc/{}/cmdline", envoy.pid)).unwrap_or_default();
-    // The number may be somebody else's by now.
-    if String::from_utf8_lossy(&command).contains(&*config_dir.to_string_lossy()) {
+    let Ok(record) = std::fs::read(config_dir.join("envoy.json")) else { return };
+    if let Ok(envoy) = serde_json::from_slice::<process::Identity>(&record)
+        && envoy.is_alive()
+    {
         envoy.end(Duration::from_secs(5)).await;
     }
 }

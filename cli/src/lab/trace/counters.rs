@@ -94,9 +94,12 @@ impl Moved {
     /// A new sample of a cluster's histogram, as a range in milliseconds.
     pub fn time(&self, cluster: &str, what: &str) -> Option<String> {
         let bins = self.times.get(&format!("cluster.{cluster}.{what}"))?;
-        let shown =
-            bins.iter().map(|(low, width)| if *width == 0.0 { format!("{low}") } else { format!("{low}–{}", low + width) });
-        Some(format!("{} ms", shown.collect::<Vec<_>>().join(", ")))
+        let shown = bins.iter().map(|(low, width)| match (*low, *width) {
+            (0.0, _) => "less than 1 ms".to_owned(),
+            (low, 0.0) => format!("{low} ms"),
+            (low, width) => format!("{low} to {:.1} ms", low + width),
+        });
+        Some(shown.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -120,7 +123,7 @@ mod tests {
         let moved = after.moved_since(&before);
         assert_eq!(moved.rise("cluster.a.", "upstream_cx_total"), 1);
         assert_eq!(moved.clusters(), ["a"]);
-        assert_eq!(moved.time("a", "upstream_cx_length_ms").as_deref(), Some("7–7.1 ms"));
+        assert_eq!(moved.time("a", "upstream_cx_length_ms").as_deref(), Some("7 to 7.1 ms"));
         assert!(moved.is_merged() && !before.moved_since(&before).is_merged());
     }
 }
