@@ -1,0 +1,64 @@
+//! What a plane knows of a link.
+
+use std::collections::BTreeMap;
+
+use atoll_model::{Name, Revision, Timestamp, ZoneUid};
+
+/// How far a session is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// No stream.
+    #[default]
+    Disconnected,
+    /// Changes flow.
+    Connected,
+    /// The peer has another history: what it sends is not taken until an operator says so. Serving goes on.
+    OtherHistory,
+    /// This zone lost its newest state and takes global's copy of its own resources first.
+    Restoring,
+}
+
+/// A link as one of its ends sees it. A connection alone proves nothing: look at the revisions and their age.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinkStatus {
+    /// How far the session is.
+    pub phase: Phase,
+    /// The zone at the other end, or this zone.
+    pub zone: Option<(Name, ZoneUid)>,
+    /// The other end's process and program version.
+    pub instance: String,
+    /// Version of the other end's program.
+    pub software: String,
+    /// Since when the stream is open, or was lost.
+    pub since: Option<Timestamp>,
+    /// When anything last came from the other end.
+    pub last_seen: Option<Timestamp>,
+    /// The newest of this plane's revisions that the peer has been sent completely.
+    pub sent: Revision,
+    /// … that the peer has applied.
+    pub applied: Revision,
+    /// … that the peer's journal has.
+    pub durable: Revision,
+    /// The newest of the peer's revisions that this plane has received, applied and made durable.
+    pub received: Revision,
+    /// … that this plane has applied.
+    pub received_applied: Revision,
+    /// … that this plane's journal has.
+    pub received_durable: Revision,
+    /// Revision at which the peer last compared what it has of this plane's with our digest, and the kinds that differed.
+    pub peer_compared: Option<(Revision, Vec<String>)>,
+    /// The same for what this plane has of the peer's.
+    pub compared: Option<(Revision, Vec<String>)>,
+    /// What the peer rejects of ours: key and reason.
+    pub rejected_by_peer: Vec<(String, String)>,
+    /// What this plane rejects of the peer's.
+    pub rejected: Vec<(String, String)>,
+    /// Implied deletions that wait for an operator here, per kind.
+    pub held: BTreeMap<String, u64>,
+    /// … and at the peer.
+    pub held_by_peer: BTreeMap<String, u64>,
+    /// Kinds that were sent as a complete snapshot after a difference, since the process started.
+    pub healed: u64,
+    /// Why the last stream ended.
+    pub last_error: Option<String>,
+}
