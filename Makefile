@@ -40,3 +40,8 @@ lab: lab-programs ## two clouds on this machine, with real Envoys; prints what t
 
 lab-check: lab-programs ## the lab by itself: asserts every step, prints a table
 	@bin/atoll lab check $(ARGS)
+
+W ?= w1
+bench: envoy postgres ## measure a workload: make bench W=w1
+	$(CARGO) build --locked --release --workspace --bins
+	target/release/bench --envoy "$$(deploy/fetch-envoy.sh --where)" $(W)

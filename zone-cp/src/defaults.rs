@@ -11,7 +11,7 @@ const DONE: &str = "first-start/defaults";
 ///
 /// # Errors
 /// When the store cannot be read or written.
-pub async fn make(store: &Store, viewpoint: &Viewpoint) -> Result<(), StoreError> {
+pub(crate) async fn make(store: &Store, viewpoint: &Viewpoint) -> Result<(), StoreError> {
     if store.blob(DONE).await?.is_some() {
         return Ok(());
     }

@@ -61,7 +61,7 @@ impl Engine {
     }
 
     /// Follows the table, and what host names lead to, until `stop` is cancelled.
-    pub async fn run(mut self, mut addresses: watch::Receiver<Addresses>, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, mut addresses: watch::Receiver<Addresses>, stop: CancellationToken) {
         let mut tables = self.store.subscribe();
         let mut identities = self.identities.changed();
         loop {

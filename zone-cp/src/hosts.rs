@@ -16,10 +16,10 @@ const AGAIN: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What host names lead to now: the first address in order, or none.
-pub type Addresses = BTreeMap<String, Option<IpAddr>>;
+pub(crate) type Addresses = BTreeMap<String, Option<IpAddr>>;
 
 /// Resolves the hosts of `wanted` until `stop` is cancelled, at once when the set changes, and again every 10 s.
-pub fn start(
+pub(crate) fn start(
     mut wanted: watch::Receiver<BTreeSet<String>>,
     tasks: &Tasks,
     stop: CancellationToken,

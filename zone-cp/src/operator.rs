@@ -25,7 +25,7 @@ struct Credential<'a> {
 ///
 /// # Errors
 /// When the data directory cannot be written or the token cannot be signed.
-pub fn write(dir: &ZoneDir, ca: &ZoneCa, tokens: &ZoneTokens, rest: SocketAddr) -> io::Result<()> {
+pub(crate) fn write(dir: &ZoneDir, ca: &ZoneCa, tokens: &ZoneTokens, rest: SocketAddr) -> io::Result<()> {
     files::write_atomic(&dir.path("dp-ca.pem"), ca.cert_pem().as_bytes(), 0o644)?;
     let path = dir.path("operator.yaml");
     if path.exists() {

@@ -15,6 +15,7 @@ pub mod names;
 pub mod registration;
 pub mod registry;
 pub mod service;
+pub mod store;
 
 /// The messages of `proto/atoll/runner/v1`.
 #[allow(clippy::all, clippy::unwrap_used, unreachable_pub)]
@@ -27,5 +28,6 @@ pub use bind::{Binder, Bound};
 pub use liveness::{Limits, Liveness, ProxyId};
 pub use names::NameTable;
 pub use registration::Authored;
-pub use registry::{DataplaneStore, EnvoyPresence, Runners, StoreRefusal, StoredDataplane};
+pub use registry::{EnvoyPresence, Runners};
 pub use service::{NameTables, RunnerService, Settings};
+pub use store::{DataplaneStore, StoreRefusal, StoredDataplane};

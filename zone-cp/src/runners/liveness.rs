@@ -190,7 +190,7 @@ impl Liveness {
         match event {
             Event::RunnerAttached { stream, instance, word } => {
                 let proxy = self.proxies.entry(id.clone()).or_insert_with(|| Proxy::new(Phase::Present));
-                proxy.runner = Some(Runner { stream, instance, heard: now });
+                proxy.runner = Some(Runner { stream, instance, heard: now, silent: false });
                 proxy.word = Some(word);
                 proxy.draining = false;
             }
@@ -199,7 +199,7 @@ impl Liveness {
                 proxy.envoys += 1;
             }
             Event::RunnerSaid { stream, word } => self.on(id, stream, |proxy, runner| {
-                proxy.runner = Some(Runner { heard: now, ..runner });
+                proxy.runner = Some(Runner { heard: now, silent: false, ..runner });
                 proxy.word = word.or_else(|| proxy.word.take());
             }),
             Event::Draining { stream } => self.on(id, stream, |proxy, runner| {
@@ -219,10 +219,8 @@ impl Liveness {
     /// Takes note of the time; call it about once a second.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
         let silence = self.limits.silence;
-        for proxy in self.proxies.values_mut() {
-            if proxy.runner.as_ref().is_some_and(|runner| now - runner.heard >= silence) {
-                proxy.runner = None;
-            }
+        for runner in self.proxies.values_mut().filter_map(|proxy| proxy.runner.as_mut()) {
+            runner.silent = now - runner.heard >= silence;
         }
         let due: Vec<ProxyId> = self.proxies.iter().filter(|(_, proxy)| proxy.is_due(now)).map(|(id, _)| id.clone()).collect();
         due.iter().flat_map(|id| self.settle(id, now)).collect()

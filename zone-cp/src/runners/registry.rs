@@ -6,9 +6,8 @@ use std::{
     time::Duration,
 };
 
-use atoll_model::{Clock, Labels, Timestamp};
+use atoll_model::{Clock, Timestamp};
 use atoll_runtime::tasks::Tasks;
-use bytes::Bytes;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,45 +18,13 @@ use super::{
     liveness::{Busy, Effect, Event, Limits, Liveness, Presence, ProxyId, ProxyStatus, StreamId, Word},
     proto,
     registration::{About, Authored, Registration},
+    store::{DataplaneStore, StoreRefusal, StoredDataplane},
 };
 
 /// How often silence, holds and refused writes are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// The most commands that are taken before their effects are stored.
 const BATCH: usize = 256;
-
-/// A Dataplane of this zone in the store.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredDataplane {
-    /// Mesh and name.
-    pub id: ProxyId,
-    /// Its labels and spec, as they are stored now.
-    pub authored: Authored,
-}
-
-/// The Dataplanes that this zone owns, in the zone's store.
-#[tonic::async_trait]
-pub trait DataplaneStore: Send + Sync + 'static {
-    /// Those that a runner registered (`kuma.io/managed-by` is [`super::registration::MANAGED_BY_RUNNER`]); read once, at start.
-    fn journal(&self) -> Vec<StoredDataplane>;
-    /// The one of this name.
-    fn get(&self, id: &ProxyId) -> Option<StoredDataplane>;
-    /// Writes one; nothing happens when it is so already. Returns when it is durable in this zone.
-    async fn put(&self, id: &ProxyId, labels: &Labels, spec: Bytes, by: &Principal) -> Result<(), StoreRefusal>;
-    /// Deletes one, if it is there.
-    async fn delete(&self, id: &ProxyId, by: &Principal) -> Result<(), StoreRefusal>;
-}
-
-/// Why the store did not take a Dataplane.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreRefusal {
-    /// Not now: the mesh is not known here yet, or the store is away.
-    #[error("{0}")]
-    Later(String),
-    /// Never in this form.
-    #[error("{0}")]
-    Never(String),
-}
 
 /// Why a runner was not attached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,7 +58,7 @@ pub struct ProxyView {
     /// Its streams and its state.
     pub status: ProxyStatus,
     /// What its runner told about itself; none until a runner registered.
-    pub about: Option<About>,
+    pub about: Option<Arc<About>>,
     /// The range for its outbounds.
     pub bind_outbounds: Option<IpNet>,
 }
@@ -108,6 +75,12 @@ enum Command {
     Attach { registration: Box<Registration>, by: Principal, orders: mpsc::Sender<proto::Order>, reply: AttachReply },
     Event { id: ProxyId, event: Event, done: Option<oneshot::Sender<()>> },
     Order { id: ProxyId, order: Box<proto::Order>, reply: oneshot::Sender<bool> },
+}
+
+impl Command {
+    fn is_news(&self) -> bool {
+        !matches!(self, Command::Event { event: Event::RunnerSaid { word: None, .. }, .. } | Command::Order { .. })
+    }
 }
 
 type AttachReply = oneshot::Sender<Result<StreamId, AttachRefusal>>;
@@ -214,7 +187,7 @@ impl Drop for Attachment {
 struct Known {
     authored: Authored,
     by: Principal,
-    about: Option<About>,
+    about: Option<Arc<About>>,
     bind_outbounds: Option<IpNet>,
     orders: Option<mpsc::Sender<proto::Order>>,
     /// A runner registered it; others are never deleted.
@@ -236,6 +209,8 @@ struct Owner {
     pending: BTreeMap<ProxyId, Pending>,
     publish: watch::Sender<Arc<View>>,
     last_stream: u64,
+    /// Something changed that the view shows. Heartbeats change nothing, and there are many.
+    news: bool,
 }
 
 /// Who waits for the effects of a batch.
@@ -254,7 +229,7 @@ impl Owner {
             (id, Known { authored, by, about: None, bind_outbounds: None, orders: None, ours: true })
         };
         let entries = journal.into_iter().map(entry).collect();
-        Self { store, clock, liveness, entries, pending: BTreeMap::new(), publish, last_stream: 0 }
+        Self { store, clock, liveness, entries, pending: BTreeMap::new(), publish, last_stream: 0, news: true }
     }
 
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>, stop: CancellationToken) {
@@ -269,12 +244,16 @@ impl Owner {
                 _ = ticks.tick() => {
                     let effects = self.liveness.tick(self.clock.now());
                     self.note(effects);
+                    self.news = true;
                 }
             }
+            self.news |= batch.iter().any(Command::is_news);
             let waiting = self.take(&mut batch);
             let refused = self.flush().await;
             self.answer(waiting, &refused);
-            self.show();
+            if std::mem::take(&mut self.news) {
+                self.show();
+            }
         }
     }
 
@@ -321,7 +300,7 @@ impl Owner {
         self.last_stream += 1;
         let stream = StreamId(self.last_stream);
         let ours = ours || self.entries.get(&id).is_some_and(|entry| entry.ours);
-        let entry = Known { authored, by, about: Some(about), bind_outbounds, orders: Some(orders), ours };
+        let entry = Known { authored, by, about: Some(Arc::new(about)), bind_outbounds, orders: Some(orders), ours };
         self.entries.insert(id.clone(), entry);
         let effects = self.liveness.handle(&id, Event::RunnerAttached { stream, instance, word }, now);
         self.note(effects);
@@ -333,6 +312,7 @@ impl Owner {
     }
 
     fn note(&mut self, effects: Vec<Effect>) {
+        self.news |= !effects.is_empty();
         for effect in effects {
             match effect {
                 Effect::Publish(id, presence) => drop(self.pending.insert(id, Pending::Put(presence))),

@@ -21,7 +21,8 @@ use super::{
     names::NameTable,
     proto::{self, from_runner, to_runner},
     registration::{self, RegisterFault, Registration, unhealthy},
-    registry::{AttachRefusal, Attachment, DataplaneStore, Runners, StoreRefusal},
+    registry::{AttachRefusal, Attachment, Runners},
+    store::{DataplaneStore, StoreRefusal},
 };
 
 /// How long a runner may take to say who it is.
@@ -284,3 +285,6 @@ impl From<AttachRefusal> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ pub(super) struct Runner {
     pub(super) stream: StreamId,
     pub(super) instance: String,
     pub(super) heard: Timestamp,
+    /// It has not been heard for so long that its stream counts as closed; a word brings it back.
+    pub(super) silent: bool,
 }
 
 /// Where a proxy stands.
@@ -44,9 +46,14 @@ impl Proxy {
         Self { phase, runner: None, envoys: 0, word: None, draining: false, published: None }
     }
 
+    /// Whether its runner is there and speaks.
+    pub(super) fn has_runner(&self) -> bool {
+        self.runner.as_ref().is_some_and(|runner| !runner.silent)
+    }
+
     /// Whether one of its streams is open.
     pub(super) fn is_attached(&self) -> bool {
-        self.runner.is_some() || self.envoys > 0
+        self.has_runner() || self.envoys > 0
     }
 
     /// Whether it has something to do at `now` that no event brings.
@@ -92,12 +99,6 @@ impl Proxy {
             Phase::Held { .. } => "held",
             Phase::Gone { .. } => "gone",
         };
-        ProxyStatus {
-            runner: self.runner.is_some(),
-            envoys: self.envoys,
-            word: self.word.clone(),
-            draining: self.draining,
-            phase,
-        }
+        ProxyStatus { runner: self.has_runner(), envoys: self.envoys, word: self.word.clone(), draining: self.draining, phase }
     }
 }

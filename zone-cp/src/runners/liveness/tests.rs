@@ -147,6 +147,17 @@ fn a_frozen_runner_does_not_take_its_envoy_out() {
 }
 
 #[test]
+fn a_runner_that_speaks_again_is_back() {
+    let mut world = World::with(&["a".into()]);
+    world.pass(20);
+    assert!(!world.liveness.status()[&id("a")].runner);
+    assert_eq!(world.say("a", None), []);
+    assert_eq!(world.event("a", Event::EnvoyClosed), [], "its runner holds it again");
+    assert_eq!(world.pass(15), [withdrawn("a")]);
+    assert_eq!(world.say("a", None), [serving("a")], "also from afar");
+}
+
+#[test]
 fn a_dead_envoy_is_withdrawn_by_its_runners_word() {
     let mut world = World::with(&["a".into()]);
     assert_eq!(world.say("a", Some(Word::default())), [withdrawn("a")]);

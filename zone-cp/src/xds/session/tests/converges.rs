@@ -254,7 +254,11 @@ fn config(revision: u64, wanted: [u8; SERVICES]) -> Arc<ProxyConfig> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(1_000),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn whatever_happens(steps in prop::collection::vec(step(), 0..80), names_refused: bool) {
