@@ -20,9 +20,9 @@ pub(crate) async fn get(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, 
 pub(crate) async fn by_kri(plane: Plane, ask: Ask) -> Result<Response, Problem> {
     let kri: Kri = ask.path.name().parse().map_err(|error| Problem::bad_request(format!("bad request: {error}")))?;
     let table = plane.store.snapshot();
-    let named = table.by_name(kri.kind, &kri.mesh.as_str().into(), &kri.name.as_str().into());
+    let mut named = table.by_name(kri.kind, &kri.mesh.as_str().into(), &kri.name.as_str().into());
     let wanted = kri.with_section("");
-    let found = named.filter(|resource| present::kri(&plane, &table, &resource.key) == wanted).next();
+    let found = named.find(|resource| present::kri(&plane, &table, &resource.key) == wanted);
     let resource = found.ok_or_else(|| Problem::not_found(title::RETRIEVE))?;
     Ok(respond(&plane, &table, resource, &ask))
 }

@@ -1,0 +1,311 @@
+//! What an operator can set. Flags, `ATOLL_…` variables and the keys of a `--config` file have the same names.
+
+use std::{collections::BTreeMap, ffi::OsString, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use atoll_runtime::telemetry::LogFormat;
+use atoll_store::StoreConfig;
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use serde::{Serialize, Serializer};
+
+/// The global control plane of Atoll: keeps policies and the catalog of services, and feeds the zones.
+#[derive(Clone, Debug, Parser, Serialize)]
+#[command(name = "global-cp", version, args_override_self = true)]
+#[serde(rename_all = "kebab-case")]
+pub struct Config {
+    /// Database that instances share (postgres://USER:PASSWORD@HOST/DB), or a directory for the embedded store of one instance
+    /// [default: DATA_DIR/store].
+    #[arg(long, env = "ATOLL_STORE", hide_env_values = true, value_name = "URL|DIR")]
+    pub store: Option<StoreAddress>,
+    /// Where operator.yaml and seal.key are kept. Every further instance gets a copy of seal.key.
+    #[arg(long, env = "ATOLL_DATA_DIR", default_value = "data/global", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// REST without TLS; tokens travel in clear there, so keep it on loopback.
+    #[arg(long, env = "ATOLL_REST_LISTEN", default_value = "127.0.0.1:5681", value_name = "ADDRESS:PORT")]
+    pub rest_listen: SocketAddr,
+    /// REST over TLS.
+    #[arg(long, env = "ATOLL_REST_TLS_LISTEN", default_value = "0.0.0.0:5682", value_name = "ADDRESS:PORT")]
+    pub rest_tls_listen: SocketAddr,
+    /// Health, readiness and metrics.
+    #[arg(long, env = "ATOLL_DIAGNOSTICS_LISTEN", default_value = "127.0.0.1:5680", value_name = "ADDRESS:PORT")]
+    pub diagnostics_listen: SocketAddr,
+    /// The link of zones that have joined.
+    #[arg(long, env = "ATOLL_LINK_LISTEN", default_value = "0.0.0.0:5685", value_name = "ADDRESS:PORT")]
+    pub link_listen: SocketAddr,
+    /// Where zones join with a token.
+    #[arg(long, env = "ATOLL_JOIN_LISTEN", default_value = "0.0.0.0:5686", value_name = "ADDRESS:PORT")]
+    pub join_listen: SocketAddr,
+    /// The URL that operator.yaml names [default: https://localhost and the port of --rest-tls-listen, or its address].
+    #[arg(long, visible_alias = "advertise", env = "ATOLL_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// One more name or address in the servers' certificates; repeatable, or with commas.
+    #[arg(long, env = "ATOLL_TLS_SAN", value_delimiter = ',', value_name = "NAME")]
+    pub tls_san: Vec<String>,
+    /// File with the bearer token that /metrics wants; needed when --diagnostics-listen is no loopback address.
+    #[arg(long, env = "ATOLL_METRICS_TOKEN_FILE", value_name = "FILE")]
+    pub metrics_token_file: Option<PathBuf>,
+    /// text or json.
+    #[arg(long, env = "ATOLL_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// Which log lines: a level, or directives such as `info,atoll_link=debug`.
+    #[arg(long, env = "ATOLL_LOG", default_value = "info", value_name = "FILTER")]
+    pub log_filter: String,
+    /// A YAML file whose keys are the names of these flags. Variables win over it, flags over both.
+    #[arg(long, env = "ATOLL_CONFIG_FILE", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Print the settings in force, secrets redacted, and end.
+    #[arg(long)]
+    #[serde(skip)]
+    pub print_config: bool,
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    #[serde(skip)]
+    pub action: Option<Action>,
+}
+
+/// What the program does beside serving.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Action {
+    /// Write a new operator.yaml, for an operator who lost the credential. On the embedded store, stop the running instance first.
+    ResetOperator,
+}
+
+/// Where the store is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreAddress {
+    /// A Postgres database.
+    Postgres(String),
+    /// A directory.
+    Directory(PathBuf),
+}
+
+/// What stands for a secret wherever settings are shown.
+const REDACTED: &str = "*****";
+
+impl FromStr for StoreAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once("://") {
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
+            Some((scheme, _)) => Err(format!("{scheme}:// is no store; use postgres://… or a directory")),
+            None if text.is_empty() => Err("use postgres://… or a directory".to_owned()),
+            None => Ok(Self::Directory(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for StoreAddress {
+    /// The address without its password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreAddress::Directory(folder) => write!(f, "{}", folder.display()),
+            StoreAddress::Postgres(url) => f.write_str(&redact(url)),
+        }
+    }
+}
+
+impl fmt::Debug for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for StoreAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A URL without its password and without its parameters, which may hold another one.
+fn redact(url: &str) -> String {
+    let (before, rest) = url.split_once("://").unwrap_or(("postgres", url));
+    let (rest, parameters) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?"));
+    let parameters = if parameters.is_empty() { String::new() } else { format!("?{REDACTED}") };
+    match rest.rsplit_once('@') {
+        Some((user, place)) => {
+            let name = user.split_once(':').map_or(user, |(name, _)| name);
+            let password = if user.contains(':') { format!(":{REDACTED}") } else { String::new() };
+            format!("{before}://{name}{password}@{place}{parameters}")
+        }
+        None => format!("{before}://{rest}{parameters}"),
+    }
+}
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Other machines could read metrics.
+    #[error("--diagnostics-listen {0} is open to other machines: set --metrics-token-file too, or listen on loopback")]
+    OpenDiagnostics(SocketAddr),
+    /// No URL.
+    #[error("--public-url {0:?} must be https://HOST:PORT")]
+    PublicUrl(String),
+}
+
+impl Config {
+    /// Reads file, environment and command line; on a mistake, clap's error says what and how.
+    ///
+    /// # Errors
+    /// A mistake, `--help` or `--version`.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let args: Vec<OsString> = args.into_iter().collect();
+        // The program's flags are good before and after a sub-command.
+        let command = Self::command().mut_args(|arg| if arg.is_global_set() { arg } else { arg.global(true) });
+        let file = command.clone().ignore_errors(true).try_get_matches_from(&args).ok();
+        let file = file.and_then(|matches| matches.get_one::<PathBuf>("config").cloned());
+        let command = match file {
+            Some(path) => with_file(command, &path)?,
+            None => command,
+        };
+        let mut command = command;
+        let mut matches = command.try_get_matches_from_mut(args)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
+
+    /// Checks what clap cannot.
+    ///
+    /// # Errors
+    /// The first setting that cannot work, with what to do.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if !self.diagnostics_listen.ip().is_loopback() && self.metrics_token_file.is_none() {
+            return Err(ConfigError::OpenDiagnostics(self.diagnostics_listen));
+        }
+        match &self.public_url {
+            Some(url) if host_of(url).is_none() => Err(ConfigError::PublicUrl(url.clone())),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Where the store is.
+    pub fn store_address(&self) -> StoreAddress {
+        self.store.clone().unwrap_or_else(|| StoreAddress::Directory(self.data_dir.join("store")))
+    }
+
+    /// The host that [`Config::public_url`] names.
+    pub fn public_host(&self) -> Option<&str> {
+        self.public_url.as_deref().and_then(host_of)
+    }
+
+    /// The settings in force, secrets redacted.
+    pub fn shown(&self) -> serde_json::Value {
+        let shown = Self { store: Some(self.store_address()), ..self.clone() };
+        serde_json::to_value(shown).unwrap_or_default()
+    }
+}
+
+impl StoreAddress {
+    /// As the store takes it.
+    pub fn to_config(&self) -> StoreConfig {
+        match self {
+            StoreAddress::Postgres(url) => StoreConfig::Postgres { url: url.clone() },
+            StoreAddress::Directory(dir) => StoreConfig::Sqlite { dir: dir.clone() },
+        }
+    }
+}
+
+/// The host of `https://HOST[:PORT]`.
+fn host_of(url: &str) -> Option<&str> {
+    let authority = url.strip_prefix("https://")?.trim_end_matches('/');
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split_once(']')?.0,
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':');
+    let port = authority.rsplit_once(':').is_none_or(|(_, port)| port.ends_with(']') || port.parse::<u16>().is_ok());
+    (!host.is_empty() && host.chars().all(plain) && port).then_some(host)
+}
+
+/// Makes the keys of a file the defaults of the flags of the same names; an unknown key is an error.
+fn with_file(command: Command, path: &std::path::Path) -> Result<Command, clap::Error> {
+    let fail = |text: String| Command::new("global-cp").error(ErrorKind::InvalidValue, text);
+    let text = std::fs::read_to_string(path).map_err(|error| fail(format!("cannot read {}: {error}", path.display())))?;
+    let keys: BTreeMap<String, serde_json::Value> =
+        serde_saphyr::from_str(&text).map_err(|error| fail(format!("{} is no YAML of settings: {error}", path.display())))?;
+    let known: Vec<String> = command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
+    let mut command = command;
+    for (key, value) in keys {
+        let settable = known.contains(&key) && !["config", "print-config", "help", "version"].contains(&key.as_str());
+        if !settable {
+            return Err(fail(format!("{}: there is no setting {key:?}; there are {}", path.display(), known.join(", "))));
+        }
+        let values =
+            values(&value).ok_or_else(|| fail(format!("{}: {key} must be a text or a list of texts", path.display())))?;
+        command = command.mut_arg(key.replace('-', "_"), |arg| arg.default_values(values));
+    }
+    Ok(command)
+}
+
+fn values(value: &serde_json::Value) -> Option<Vec<String>> {
+    match value {
+        serde_json::Value::String(text) => Some(vec![text.clone()]),
+        serde_json::Value::Number(number) => Some(vec![number.to_string()]),
+        serde_json::Value::Array(list) => list.iter().map(|one| one.as_str().map(str::to_owned)).collect(),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> Result<Config, clap::Error> {
+        Config::read(["global-cp"].iter().chain(args).map(OsString::from))
+    }
+
+    #[test]
+    fn secrets_are_redacted_wherever_settings_are_shown() {
+        let config = read(&["--store", "postgres://atoll:s3cret@db:5432/atoll?password=s3cret"]).unwrap();
+        let shown = format!("{} {config:?}", config.shown());
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert_eq!(config.shown()["store"], "postgres://atoll:*****@db:5432/atoll?*****");
+        assert_eq!(redact("postgres://db/atoll"), "postgres://db/atoll");
+        assert_eq!(redact("postgres://a:b@c@db/atoll"), "postgres://a:*****@db/atoll");
+    }
+
+    #[test]
+    fn a_file_gives_defaults_that_flags_override() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("global.yaml");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        let file = path.to_str().unwrap();
+        write("data-dir: /srv/atoll\nrest-listen: 127.0.0.1:7001\ntls-san: [cp.acme.corp, 10.0.0.1]\n");
+        let config = read(&["--config", file, "--rest-listen", "127.0.0.1:7002"]).unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("/srv/atoll"));
+        assert_eq!(config.rest_listen.port(), 7002);
+        assert_eq!(config.tls_san, ["cp.acme.corp", "10.0.0.1"]);
+        write("data_dir: x\n");
+        assert!(read(&["--config", file]).unwrap_err().to_string().contains("there is no setting \"data_dir\""));
+        write("rest-listen: nowhere\n");
+        assert!(read(&["--config", file]).unwrap_err().to_string().contains("rest-listen"));
+        assert!(read(&["--config", "/nope/x.yaml"]).unwrap_err().to_string().contains("/nope/x.yaml"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_what_to_do() {
+        for (args, part) in [
+            (&["--diagnostics-listen", "0.0.0.0:5680"][..], "--metrics-token-file"),
+            (&["--public-url", "cp.acme.corp"], "https://HOST:PORT"),
+            (&["--public-url", "https://cp.acme.corp:5682 # x"], "https://HOST:PORT"),
+        ] {
+            let error = read(args).unwrap().validate().unwrap_err().to_string();
+            assert!(error.contains(part), "{args:?}: {error}");
+        }
+        for (args, part) in [
+            (&["--store", "mysql://x"][..], "postgres://"),
+            (&["--rest-listen", "5681"], "--rest-listen"),
+            (&["--nope"], "--nope"),
+        ] {
+            let error = read(args).unwrap_err().to_string();
+            assert!(error.contains(part), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn flags_are_good_before_and_after_the_action() {
+        for args in [&["reset-operator", "--data-dir", "/x"], &["--data-dir", "/x", "reset-operator"]] {
+            let config = read(args).unwrap();
+            assert_eq!((config.action, config.data_dir), (Some(Action::ResetOperator), PathBuf::from("/x")));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Opening the store at start-up: patient for a moment, then clear.
+
+use std::{sync::Arc, time::Duration};
+
+use atoll_model::Clock;
+use atoll_runtime::{backoff::Backoff, tasks::Tasks};
+use atoll_store::{Store, StoreError};
+
+use crate::{StartError, StoreAddress};
+
+/// How long a start waits for a database.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens the store; tries again for 10 s while it cannot be reached.
+pub(crate) async fn open(address: &StoreAddress, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<Store, StartError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
+    loop {
+        // One try must not outlast the patience: a host that drops packets answers nothing.
+        let opened = tokio::time::timeout_at(deadline, Store::open(address.to_config(), clock.clone(), tasks)).await;
+        let error = match opened {
+            Ok(Ok(store)) => return Ok(store),
+            Ok(Err(error @ StoreError::Unavailable(_))) => error,
+            Ok(Err(error)) => return Err(StartError::Store { address: address.to_string(), source: error }),
+            Err(_) => return Err(StartError::NoAnswer(address.to_string())),
+        };
+        let pause = backoff.next(&mut rand::rng());
+        if tokio::time::Instant::now() + pause >= deadline {
+            return Err(StartError::Unreachable { address: address.to_string(), source: error });
+        }
+        tracing::warn!(store = %address, error = %chain(&error), "the store cannot be reached yet; trying again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

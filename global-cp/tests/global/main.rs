@@ -1,0 +1,9 @@
+//! Global as an operator meets it: first start, restart, credentials, and clear words when it cannot start.
+#![allow(clippy::unwrap_used)]
+
+mod credentials;
+mod first_start;
+mod instances;
+mod program;
+mod refusals;
+mod support;
