@@ -34,6 +34,10 @@ impl Realm {
     pub(crate) fn plan_computed(&mut self, plan: &mut Plan) {
         let todo = std::mem::take(&mut self.todo.computed);
         for key in todo {
+            if plan.deletes(&key) {
+                self.todo.computed.insert(key);
+                continue;
+            }
             let (Some(service), Some(entry)) = (self.service(&key), self.services.get(&key)) else { continue };
             let wanted = canonical_json(&Computed::of(service));
             if !same_json(entry.resource.computed.as_deref(), &wanted) {

@@ -78,6 +78,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether the resource is to go: nothing else can be written of it then.
+    fn deletes(&self, key: &ResourceKey) -> bool {
+        self.writes.iter().any(|write| matches!(write, Planned::Delete { key: deleted, .. } if deleted == key))
+    }
+
     fn wake_at(&mut self, at: Timestamp) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }

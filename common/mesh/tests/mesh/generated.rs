@@ -134,3 +134,18 @@ fn a_lost_write_is_planned_again() {
     world.settle();
     assert_eq!(world.index.plan(world.now), []);
 }
+
+#[test]
+fn a_plan_writes_nothing_of_what_it_deletes() {
+    let mut world = World::new();
+    let instance = world.instance("one", "shop", "10.0.0.1", 80);
+    world.settle();
+    world.delete(&instance);
+    world.settle();
+    world.identity("all", &["a"]);
+    world.now += TimeDelta::hours(1);
+    let plan = world.index.plan(world.now);
+    let of_service: Vec<_> = plan.iter().filter(|planned| *planned.key() == key("shop")).collect();
+    assert!(matches!(of_service[..], [atoll_mesh::Planned::Delete { .. }]), "{plan:?}");
+    world.settle();
+}

@@ -73,7 +73,7 @@ const NAMES: [&str; 5] = ["api", "shop", "pay", "web", "db"];
 /// Puts or deletes something; says what.
 fn change(world: &mut World, rng: &mut StdRng) -> String {
     let kind = Kind::ALL[rng.random_range(0..Kind::ALL.len())];
-    if rng.random_ratio(3, 10) {
+    if rng.random_ratio(if kind == Kind::MeshIdentity { 6 } else { 3 }, 10) {
         let keys: Vec<_> = world.keys(kind).into_iter().collect();
         if !keys.is_empty() {
             let key = keys[rng.random_range(0..keys.len())].clone();
@@ -121,9 +121,10 @@ fn put(world: &mut World, rng: &mut StdRng, kind: Kind, mesh: &str, name: &str, 
             moved["ip"] = json!(format!("241.0.0.{}", rng.random_range(1..6)));
             world.put(kind, &row.mesh, &row.name, row.owner, &[], moved)
         }
+        // Few, so that meshes with and without identities take turns.
+        Kind::MeshIdentity => world.put(kind, mesh, "api", owner, &labels, spec),
         Kind::MeshService
         | Kind::MeshZoneAddress
-        | Kind::MeshIdentity
         | Kind::MeshTrust
         | Kind::MeshTrafficPermission
         | Kind::MeshTimeout
@@ -157,7 +158,7 @@ fn spec(kind: Kind, rng: &mut StdRng) -> Value {
         }
         Kind::MeshIdentity => identity(rng),
         Kind::MeshTrust => {
-            let domain = pick(rng, &["default.b.mesh.local", "default.c.mesh.local", "second.b.mesh.local", "d", "No"]);
+            let domain = pick(rng, &["default.a.mesh.local", "second.a.mesh.local", "default.b.mesh.local", "d", "No"]);
             json!({"trustDomain": domain, "caBundles": [{"type": "Pem", "pem": {"value": pick(rng, &["A", "B"])}}]})
         }
         Kind::MeshTimeout => {

@@ -136,6 +136,9 @@ impl World {
                 return writes;
             }
             writes += plan.len();
+            let keys: BTreeSet<_> = plan.iter().filter(|p| !matches!(p, Planned::PutComputed { .. })).map(Planned::key).collect();
+            let written = plan.iter().filter(|planned| !matches!(planned, Planned::PutComputed { .. })).count();
+            assert_eq!(keys.len(), written, "one plan writes a resource twice");
             plan.into_iter().for_each(|planned| self.execute(planned));
         }
         panic!("plans do not come to an end: {:?}", self.index.plan(self.now));
