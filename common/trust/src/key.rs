@@ -61,6 +61,11 @@ impl PrivateKey {
         Pin::of_spki(&self.pair.subject_public_key_info())
     }
 
+    /// Its public key as SubjectPublicKeyInfo in DER.
+    pub fn spki_der(&self) -> Vec<u8> {
+        self.pair.subject_public_key_info()
+    }
+
     /// A certificate request that says nothing but "I hold this key": whoever signs chooses all else.
     ///
     /// # Errors
