@@ -88,7 +88,9 @@ impl DataplaneToken {
         for tag in &self.tags {
             let (key, value) = tag.split_once('=').with_context(|| format!("{tag:?} is no tag; write it as KEY=VALUE"))?;
             let values = tags.entry(key).or_insert_with(|| json!([]));
-            values.as_array_mut().map(|values| values.push(json!(value)));
+            if let Some(values) = values.as_array_mut() {
+                values.push(json!(value));
+            }
         }
         Ok(json!({
             "mesh": self.mesh,

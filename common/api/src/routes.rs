@@ -110,10 +110,10 @@ pub fn table() -> Vec<Route> {
     rows
 }
 
-/// Makes a handler of `async fn(Plane, Ask)`.
+/// Makes a handler of `fn(Plane, Ask)`: reads are from memory.
 macro_rules! read {
     ($method:ident, $function:expr) => {
-        on(MethodFilter::$method, |State(plane): State<Plane>, ask: Ask| async move { $function(plane, ask).await })
+        on(MethodFilter::$method, |State(plane): State<Plane>, ask: Ask| async move { $function(plane, ask) })
     };
 }
 
@@ -127,11 +127,11 @@ macro_rules! write {
     };
 }
 
-/// Makes a handler of `async fn(Plane, Kind, Ask)`.
+/// Makes a handler of `fn(Plane, Kind, Ask)`: reads are from memory.
 macro_rules! of {
     ($method:ident, $function:expr, $kind:expr) => {{
         let kind = $kind;
-        on(MethodFilter::$method, move |State(plane): State<Plane>, ask: Ask| async move { $function(plane, kind, ask).await })
+        on(MethodFilter::$method, move |State(plane): State<Plane>, ask: Ask| async move { $function(plane, kind, ask) })
     }};
 }
 
@@ -270,7 +270,9 @@ fn of_kind(kind: Kind) -> Vec<Route> {
             format!("Removes one {name}."),
             Verb::Delete,
             Shape::Delete(kind),
-            of!(DELETE, resources::delete, kind),
+            on(MethodFilter::DELETE, move |State(plane): State<Plane>, ask: Ask| async move {
+                resources::delete(plane, kind, ask).await
+            }),
         ),
     ]);
     if has_overview(kind) {

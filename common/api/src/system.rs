@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use crate::{Plane, Problem, negotiate, query::Ask};
 
 /// Who answers here.
-pub(crate) async fn index(plane: Plane, _: Ask) -> Result<Response, Problem> {
+pub(crate) fn index(plane: Plane, _: Ask) -> Result<Response, Problem> {
     Ok(negotiate::json(StatusCode::OK, &plane.info))
 }
 
 /// The process lives.
-pub(crate) async fn healthy(_: Plane, _: Ask) -> Result<Response, Problem> {
+pub(crate) fn healthy(_: Plane, _: Ask) -> Result<Response, Problem> {
     Ok(negotiate::json(StatusCode::OK, &json!({"healthy": true})))
 }
 
 /// Whether the plane can do its job.
-pub(crate) async fn ready(plane: Plane, _: Ask) -> Result<Response, Problem> {
+pub(crate) fn ready(plane: Plane, _: Ask) -> Result<Response, Problem> {
     match (plane.ready)() {
         Ok(()) => Ok(negotiate::json(StatusCode::OK, &json!({"ready": true}))),
         Err(why) => Err(Problem::unavailable(format!("not ready: {why}"))),
@@ -26,18 +26,18 @@ pub(crate) async fn ready(plane: Plane, _: Ask) -> Result<Response, Problem> {
 }
 
 /// The effective configuration.
-pub(crate) async fn config(plane: Plane, _: Ask) -> Result<Response, Problem> {
+pub(crate) fn config(plane: Plane, _: Ask) -> Result<Response, Problem> {
     Ok(negotiate::json(StatusCode::OK, &plane.config))
 }
 
 /// Name and groups of who asks.
-pub(crate) async fn who_am_i(_: Plane, ask: Ask) -> Result<Response, Problem> {
+pub(crate) fn who_am_i(_: Plane, ask: Ask) -> Result<Response, Problem> {
     let caller = ask.caller.ok_or_else(|| Problem::unauthenticated("Unauthenticated"))?;
     Ok(negotiate::json(StatusCode::OK, &json!({"name": caller.name, "groups": caller.groups})))
 }
 
 /// The table of kinds. What only Atoll has is left out: Kuma's clients stop at kinds that they do not know.
-pub(crate) async fn kinds(plane: Plane, _: Ask) -> Result<Response, Problem> {
+pub(crate) fn kinds(plane: Plane, _: Ask) -> Result<Response, Problem> {
     let shown = Kind::ALL.iter().filter(|kind| **kind != Kind::VipAllocation);
     let mut resources: Vec<Value> = shown.map(|kind| row(&plane, *kind)).collect();
     resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));

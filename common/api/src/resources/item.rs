@@ -9,7 +9,7 @@ use super::mesh_of;
 use crate::{Plane, Problem, naming, negotiate, present, problem::title, query::Ask};
 
 /// One resource, as JSON.
-pub(crate) async fn get(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, Problem> {
+pub(crate) fn get(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, Problem> {
     let table = plane.store.snapshot();
     let mesh = mesh_of(kind, ask.path.mesh());
     let resource = naming::find(&plane, &table, kind, &mesh, &ask.path.name(), title::RETRIEVE)?;
@@ -17,7 +17,7 @@ pub(crate) async fn get(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, 
 }
 
 /// The resource with a KRI.
-pub(crate) async fn by_kri(plane: Plane, ask: Ask) -> Result<Response, Problem> {
+pub(crate) fn by_kri(plane: Plane, ask: Ask) -> Result<Response, Problem> {
     let kri: Kri = ask.path.name().parse().map_err(|error| Problem::bad_request(format!("bad request: {error}")))?;
     let table = plane.store.snapshot();
     let mut named = table.by_name(kri.kind, &kri.mesh.as_str().into(), &kri.name.as_str().into());

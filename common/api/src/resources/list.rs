@@ -22,7 +22,7 @@ pub(super) struct List<T> {
 }
 
 /// A page of a list, or its changes with `watch=true`.
-pub(crate) async fn list(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, Problem> {
+pub(crate) fn list(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, Problem> {
     let mesh = wanted_mesh(kind, &ask);
     let selection = Selection::of(&ask.query, &route(kind, mesh.as_ref()))?;
     let table = plane.store.snapshot();

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A page of overviews.
-pub(crate) async fn overviews(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, Problem> {
+pub(crate) fn overviews(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, Problem> {
     let mesh = wanted_mesh(kind, &ask);
     let selection = Selection::of(&ask.query, &route(kind, mesh.as_ref()))?;
     let page = Page::of(&ask.query, kind)?;
@@ -34,7 +34,7 @@ pub(crate) async fn overviews(plane: Plane, kind: Kind, ask: Ask) -> Result<Resp
 }
 
 /// One overview.
-pub(crate) async fn overview(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, Problem> {
+pub(crate) fn overview(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, Problem> {
     let table = plane.store.snapshot();
     let mesh = mesh_of(kind, ask.path.mesh());
     let resource = naming::find(&plane, &table, kind, &mesh, &ask.path.name(), title::RETRIEVE)?;
