@@ -17,8 +17,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// The name in the certificate of every zone's control plane, whatever address was dialled.
-pub const ZONE_SERVER_NAME: &str = "zone-cp.atoll.internal";
+pub use atoll_trust::ca::ZONE_SERVER_NAME;
 
 /// What is wrong with the token or the CA.
 #[derive(Debug, thiserror::Error)]

@@ -18,6 +18,13 @@ pub struct Proxy {
     pub dataplane: Dataplane,
 }
 
+impl Proxy {
+    /// Its name as an Envoy: `<mesh>.<name>`.
+    pub fn node_id(&self) -> String {
+        format!("{}.{}", self.mesh, self.name)
+    }
+}
+
 /// What is wrong with a document.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentFault {

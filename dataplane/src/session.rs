@@ -55,7 +55,7 @@ pub struct Session {
     pub folder: Arc<Folder>,
     /// What is registered.
     pub proxy: Arc<Proxy>,
-    /// Versions and addresses; dataplane, state and health are filled in.
+    /// The registration; state and health are filled in.
     pub about: proto::Register,
     /// What is seen here.
     pub up: Up,
@@ -161,11 +161,7 @@ impl Session {
     }
 
     fn register(&mut self) -> proto::Register {
-        let document = self.proxy.document.as_ref().map(|document| document.to_string().into_bytes());
         proto::Register {
-            mesh: self.proxy.mesh.clone(),
-            name: self.proxy.name.clone(),
-            dataplane: document.unwrap_or_default(),
             envoy: Some(envoy_state(&self.up.envoy.borrow_and_update())),
             inbound_health: Some(inbound_health(&self.up.health.borrow_and_update())),
             ..self.about.clone()

@@ -60,7 +60,7 @@ async fn ask(client: &mut Client<TokioRuntimeProvider>, name: &str, kind: Record
     (answer.metadata.response_code, records.collect())
 }
 
-async fn udp(server: SocketAddr) -> Client<TokioRuntimeProvider> {
+fn udp(server: SocketAddr) -> Client<TokioRuntimeProvider> {
     let (client, background) = Client::from_sender(UdpClientStream::builder(server, TokioRuntimeProvider::default()).build());
     tokio::spawn(background);
     client
@@ -74,7 +74,7 @@ async fn tcp(server: SocketAddr) -> Client<TokioRuntimeProvider> {
 }
 
 async fn over_udp(server: SocketAddr, name: &str, kind: RecordType) -> Told {
-    ask(&mut udp(server).await, name, kind).await
+    ask(&mut udp(server), name, kind).await
 }
 
 fn told(code: ResponseCode, records: &[&str]) -> Told {
@@ -140,7 +140,7 @@ async fn an_answer_that_is_too_large_for_a_datagram_is_whole_over_tcp() {
     let addresses: Vec<String> = (0..200).map(|i| format!("127.0.{}.{}", i / 250, i % 250 + 1)).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     let server = run(&[("large.mesh", &addresses)], "none").await;
-    let mut client = udp(server.address).await;
+    let mut client = udp(server.address);
     let cut = client.query(Name::from_ascii("large.mesh.").unwrap(), DNSClass::IN, RecordType::A).await.unwrap();
     assert!(cut.metadata.truncation, "the client is told to come by TCP");
     assert_eq!(ask(&mut tcp(server.address).await, "large.mesh.", RecordType::A).await.1.len(), 200);

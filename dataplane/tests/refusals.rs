@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{os::unix::fs::PermissionsExt, process::Command};
+use std::process::Command;
 
 use atoll_model::Clock;
 use atoll_runtime::clock::SystemClock;
@@ -41,9 +41,7 @@ async fn a_missing_or_old_envoy() {
     assert_eq!(said, "atoll-dp: no Envoy found: give --binary-path, set ENVOY, or put `envoy` into PATH (version 1.36 or later)");
     let said = place.fails(with(&place, &zone, "--binary-path", Some("/absent/envoy")));
     assert!(said.contains("--binary-path names /absent/envoy"), "{said}");
-    let old = place.path("old");
-    std::fs::write(&old, "#!/bin/sh\necho 'envoy  version: abc/1.30.1/Clean/RELEASE/BoringSSL'\n").unwrap();
-    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let old = place.program("old", "echo 'envoy  version: abc/1.30.1/Clean/RELEASE/BoringSSL'");
     let said = place.fails(with(&place, &zone, "--binary-path", old.to_str()));
     assert!(said.ends_with("is Envoy 1.30.1; 1.36 or later is needed"), "{said}");
 }
@@ -124,11 +122,9 @@ async fn a_bad_document() {
 async fn an_envoy_that_cannot_live() {
     let zone = zone().await;
     let place = Place::new(&zone);
-    let broken = place.path("broken");
-    let script = "#!/bin/sh\n[ \"$1\" = --version ] && echo 'envoy  version: abc/1.40.0/Clean/RELEASE/BoringSSL' && exit\n\
-                  echo 'no room in this machine' >&2; exit 1\n";
-    std::fs::write(&broken, script).unwrap();
-    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let script = "[ \"$1\" = --version ] && echo 'envoy  version: abc/1.40.0/Clean/RELEASE/BoringSSL' && exit\n\
+                  echo 'no room in this machine' >&2; exit 1";
+    let broken = place.program("broken", script);
     let output = with(&place, &zone, "--binary-path", broken.to_str()).stderr(std::process::Stdio::piped()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");

@@ -60,8 +60,8 @@ impl Launch {
         ] {
             arguments.extend([name.to_owned(), value.to_string()]);
         }
-        // Without it each Envoy of a machine needs a base id of its own; we never restart hot.
-        arguments.push("--disable-hot-restart".to_owned());
+        // Without hot restart no Envoy of a machine needs a base id of its own; and what is drained goes at once, not little by little.
+        arguments.extend(["--disable-hot-restart", "--drain-strategy", "immediate"].map(str::to_owned));
         arguments
     }
 

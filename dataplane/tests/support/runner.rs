@@ -1,6 +1,7 @@
 //! atoll-dp as a user starts it.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
@@ -38,6 +39,19 @@ impl Place {
 
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
+    }
+
+    /// A shell script that can be run.
+    pub fn program(&self, name: &str, script: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Another test's child may still hold the file open for writing, between its fork and its exec.
+        let busy = || Command::new(&path).output().is_err_and(|error| error.kind() == std::io::ErrorKind::ExecutableFileBusy);
+        while busy() {
+            std::thread::yield_now();
+        }
+        path
     }
 
     pub fn admin(&self) -> Admin {
