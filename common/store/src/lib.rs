@@ -1,0 +1,36 @@
+//! The committed resources of one plane: a table in memory that everybody reads, and a journal that makes it last.
+//!
+//! ```text
+//!   WriteBatch, RemoteBatch ──▶ committer (one task) ──▶ journal (Postgres | SQLite)
+//!                                    │
+//!                                    └──▶ TableSnapshot ──watch──▶ REST, link, index
+//! ```
+//!
+//! Revisions are given in commit order, one for each changed resource, without gaps in what is published. Reads of resources
+//! never touch SQL. On Postgres several processes may share one journal; a SQLite directory belongs to one.
+//!
+//! Must not contain validation of specs, knowledge of who may write what, or anything of protocols.
+#![warn(missing_docs)]
+
+mod committer;
+mod epoch;
+mod error;
+mod history;
+mod journal;
+mod plan;
+mod registry;
+mod remote;
+mod store;
+mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod write;
+
+pub use epoch::{Epoch, Epochs};
+pub use error::StoreError;
+pub use history::{HistoryAction, HistoryEntry, HistoryFilter};
+pub use registry::{Bind, JoinToken, Redeem, Refusal, Registry, ZoneCertificate, ZoneHolder};
+pub use remote::{Applied, Durable, Early, PeerCursor, Rejected, RemoteBatch, RemoteItem};
+pub use store::{Pruned, SoftRow, Store, StoreConfig};
+pub use table::TableSnapshot;
+pub use write::{Actor, Committed, Expect, Write, WriteBatch, WriteResult};

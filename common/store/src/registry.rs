@@ -1,0 +1,114 @@
+//! Which zone is which: names, identities, certificates and the tokens by which a zone joins.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use atoll_model::{Name, Timestamp, ZoneUid};
+
+/// A one-time token by which a zone joins. The secret itself is never stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinToken {
+    /// The part of the token by which the row is found.
+    pub id: String,
+    /// SHA-256 of the secret.
+    pub hash: [u8; 32],
+    /// The only zone name that it lets in.
+    pub zone: Name,
+    /// When it ends.
+    pub expires: Timestamp,
+}
+
+/// What became of a try to use a join token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redeem {
+    /// Used for the first time.
+    Accepted,
+    /// Used again within 15 minutes with the same key: the first answer was lost.
+    Repeated,
+    /// Not taken. Peers are never told which of these it was.
+    Refused(Refusal),
+}
+
+/// Why a join token was not taken; for logs and operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No token with this id and secret.
+    Unknown,
+    /// It is for another zone.
+    OtherZone,
+    /// It has ended.
+    Expired,
+    /// It was used with another key, or too long ago.
+    Used,
+}
+
+/// Who holds a zone name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneHolder {
+    /// The name.
+    pub name: Name,
+    /// The identity that holds it.
+    pub uid: ZoneUid,
+    /// Since when.
+    pub bound: Timestamp,
+    /// When its right to connect was withdrawn.
+    pub revoked: Option<Timestamp>,
+}
+
+/// What became of binding a name to an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// The identity holds the name, now or since long.
+    Bound(ZoneHolder),
+    /// Another identity holds the name.
+    Taken(ZoneHolder),
+    /// The identity holds another name.
+    Renamed(ZoneHolder),
+}
+
+/// A certificate that was issued to a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneCertificate {
+    /// Serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// Whose.
+    pub zone: ZoneUid,
+    /// Which instance of the zone's plane.
+    pub instance: String,
+    /// SHA-256 of the public key.
+    pub spki: [u8; 32],
+    /// From when.
+    pub issued: Timestamp,
+    /// Until when.
+    pub expires: Timestamp,
+    /// When it was withdrawn.
+    pub revoked: Option<Timestamp>,
+}
+
+/// The zones that may connect, in memory and followed by every instance within a second.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registry {
+    pub(crate) holders: BTreeMap<Name, ZoneHolder>,
+    pub(crate) revoked_serials: BTreeSet<String>,
+}
+
+impl Registry {
+    /// Who holds a name.
+    pub fn holder(&self, name: &str) -> Option<&ZoneHolder> {
+        self.holders.get(name)
+    }
+
+    /// What an identity holds.
+    pub fn by_uid(&self, uid: ZoneUid) -> Option<&ZoneHolder> {
+        self.holders.values().find(|holder| holder.uid == uid)
+    }
+
+    /// Every holder, by name.
+    pub fn holders(&self) -> impl Iterator<Item = &ZoneHolder> {
+        self.holders.values()
+    }
+
+    /// Whether the zone `uid` may connect with the certificate `serial`: it holds a name and neither was revoked.
+    pub fn admits(&self, uid: ZoneUid, serial: &str) -> bool {
+        self.by_uid(uid).is_some_and(|holder| holder.revoked.is_none()) && !self.revoked_serials.contains(serial)
+    }
+}

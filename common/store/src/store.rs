@@ -1,0 +1,371 @@
+//! The handle that the rest of a plane holds.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use atoll_model::{Clock, Name, Timestamp, ZoneUid};
+use atoll_runtime::tasks::Tasks;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use crate::{
+    Applied, Bind, Committed, Early, Epoch, HistoryEntry, HistoryFilter, JoinToken, PeerCursor, Redeem, Registry, RemoteBatch,
+    StoreError, TableSnapshot, WriteBatch, ZoneCertificate,
+    committer::{self, Published, Request},
+    journal::{SmallTables, postgres, sqlite},
+};
+
+/// Where the journal is.
+#[derive(Clone, Debug)]
+pub enum StoreConfig {
+    /// A database that several processes may share.
+    Postgres {
+        /// `postgres://…`
+        url: String,
+    },
+    /// A directory of this process alone.
+    Sqlite {
+        /// Made when it is not there. The database is `atoll.db` in it.
+        dir: PathBuf,
+    },
+}
+
+/// The committed resources of one plane. A clone is a handle to the same store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster: Uuid,
+    requests: mpsc::Sender<Request>,
+    published: Published,
+    tables: Box<dyn SmallTables>,
+    cursors: Cursors,
+    clock: Arc<dyn Clock>,
+}
+
+/// Where the newest peer cursors are.
+enum Cursors {
+    /// In the journal, because other processes write them too.
+    Journal,
+    /// In memory, ahead of the journal.
+    Memory(watch::Receiver<Arc<BTreeMap<String, PeerCursor>>>),
+}
+
+/// What one step of pruning took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Tombstones.
+    pub tombstones: u64,
+    /// Entries of history.
+    pub history: u64,
+}
+
+/// A row of soft state: the newest value of something that is lost without harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoftRow {
+    /// Its name.
+    pub key: String,
+    /// Its value.
+    pub value: Bytes,
+    /// When it was written.
+    pub at: Timestamp,
+}
+
+impl Store {
+    /// Opens the journal, brings its tables up to date, opens an epoch and loads all resources. `tasks` gets the committer,
+    /// which ends when the last handle is dropped or after [`Store::close`].
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] and [`StoreError::Corrupt`] need a person; [`StoreError::Unavailable`] may be tried again.
+    pub async fn open(config: StoreConfig, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<Self, StoreError> {
+        let (requests, inbox) = mpsc::channel(1024);
+        let (cluster, published, tables, cursors): (_, _, Box<dyn SmallTables>, _) = match config {
+            StoreConfig::Postgres { url } => {
+                let journal = postgres::open(&url, tasks).await?;
+                let published = committer::shared::start(journal.log, journal.wake, inbox, clock.clone(), tasks).await?;
+                (journal.cluster, published, Box::new(journal.tables), Cursors::Journal)
+            }
+            StoreConfig::Sqlite { dir } => {
+                let journal = sqlite::open(&dir).await?;
+                let held = journal.tables.peer_cursors().await?;
+                let (published, cursors) = committer::local::start(journal.log, held, inbox, clock.clone(), tasks).await?;
+                (journal.cluster, published, Box::new(journal.tables), Cursors::Memory(cursors))
+            }
+        };
+        Ok(Self { inner: Arc::new(Inner { cluster, requests, published, tables, cursors, clock }) })
+    }
+
+    /// The newest table.
+    pub fn snapshot(&self) -> Arc<TableSnapshot> {
+        self.inner.published.table.borrow().clone()
+    }
+
+    /// Follows the table: look again after each change; steps in between may be missed.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<TableSnapshot>> {
+        self.inner.published.table.clone()
+    }
+
+    /// Does all of a batch, or nothing, and answers when it lasts.
+    ///
+    /// # Errors
+    /// The first write that cannot be done, or why the journal did not take the batch.
+    pub async fn commit(&self, batch: WriteBatch) -> Result<Committed, StoreError> {
+        self.request(|reply| Request::Commit { batch, reply }).await
+    }
+
+    /// As [`Store::commit`], for what a plane writes itself: on SQLite it answers when the batch is in memory, and the
+    /// journal follows, however long its disk is away.
+    ///
+    /// # Errors
+    /// The first write that cannot be done; on Postgres also why the journal did not take the batch.
+    pub async fn commit_early(&self, batch: WriteBatch) -> Result<Early, StoreError> {
+        self.request(|reply| Request::Early { batch, reply }).await
+    }
+
+    /// Applies what a peer sent, and moves the peer's cursor in the same transaction. On SQLite it answers when the batch is
+    /// in memory; [`Applied::durable`] tells when it lasts.
+    ///
+    /// # Errors
+    /// On Postgres: why the journal did not take the batch.
+    pub async fn apply_remote(&self, batch: RemoteBatch) -> Result<Applied, StoreError> {
+        self.request(|reply| Request::Remote { batch, reply }).await
+    }
+
+    /// The identity of the deployment: of this journal, made with it.
+    pub fn cluster_id(&self) -> Uuid {
+        self.inner.cluster
+    }
+
+    /// The stretches of this history, oldest first. [`TableSnapshot::epochs`] has them beside the table.
+    pub fn epochs(&self) -> Vec<Epoch> {
+        self.snapshot().epochs().as_slice().to_vec()
+    }
+
+    /// Whether the journal takes writes, as far as the last try says.
+    pub fn is_available(&self) -> bool {
+        *self.inner.published.available.borrow()
+    }
+
+    /// Follows [`Store::is_available`].
+    pub fn availability(&self) -> watch::Receiver<bool> {
+        self.inner.published.available.clone()
+    }
+
+    /// Who changed what; newest first.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn history(&self, filter: &HistoryFilter) -> Result<Vec<HistoryEntry>, StoreError> {
+        self.inner.tables.history(filter).await
+    }
+
+    /// Deletes one step (a few hundred rows) of the tombstones and the history that are too old. Runs by itself as well.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn prune(&self) -> Result<Pruned, StoreError> {
+        self.request(|reply| Request::Prune { reply }).await
+    }
+
+    /// Writes what is not in the journal yet, if it can, and ends the committer. Later writes give [`StoreError::Closed`].
+    pub async fn close(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.inner.requests.send(Request::Close { reply }).await.is_ok() {
+            // An error means that the committer ended before it could answer, which is what was asked for.
+            let _ended = done.await;
+        }
+    }
+
+    async fn request<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.requests.send(make(reply)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Waits until this process has in memory what it, or another, wrote without a revision.
+    async fn look(&self) -> Result<(), StoreError> {
+        self.request(|reply| Request::Look { reply }).await
+    }
+}
+
+/// Blobs: sealed keys and the like, by name.
+impl Store {
+    /// Reads a blob.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn blob(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.tables.blob(name).await
+    }
+
+    /// Writes a blob, whatever there is.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn put_blob(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.inner.tables.put_blob(name, bytes, self.now()).await
+    }
+
+    /// Writes a blob unless there is one, and gives back the one that stands there now: of processes that start together
+    /// all get the same.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn put_blob_if_absent(&self, name: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.inner.tables.put_blob_if_absent(name, bytes, self.now()).await
+    }
+
+    /// Deletes a blob, if it is there.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn delete_blob(&self, name: &str) -> Result<(), StoreError> {
+        self.inner.tables.delete_blob(name).await
+    }
+}
+
+/// Peers and zones.
+impl Store {
+    /// How far a peer's stream has been applied.
+    ///
+    /// # Errors
+    /// When the journal cannot be read; never on SQLite.
+    pub async fn peer_cursor(&self, peer: &str) -> Result<Option<PeerCursor>, StoreError> {
+        Ok(self.peer_cursors().await?.get(peer).copied())
+    }
+
+    /// How far every peer's stream has been applied.
+    ///
+    /// # Errors
+    /// When the journal cannot be read; never on SQLite.
+    pub async fn peer_cursors(&self) -> Result<BTreeMap<String, PeerCursor>, StoreError> {
+        match &self.inner.cursors {
+            Cursors::Journal => self.inner.tables.peer_cursors().await,
+            Cursors::Memory(cursors) => Ok(cursors.borrow().as_ref().clone()),
+        }
+    }
+
+    /// Stores a one-time token.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn put_join_token(&self, token: &JoinToken) -> Result<(), StoreError> {
+        self.inner.tables.put_join_token(token, self.now()).await
+    }
+
+    /// Uses a token for a zone that has shown the key `spki` (SHA-256 of it): once, or again within 15 minutes with the same key.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn redeem_join_token(&self, id: &str, hash: &[u8; 32], zone: &Name, spki: &[u8; 32]) -> Result<Redeem, StoreError> {
+        self.inner.tables.redeem_join_token(id, hash, zone, spki, self.now()).await
+    }
+
+    /// The registry of zones, in memory; at most a second old when another process changed it.
+    pub fn registry(&self) -> watch::Receiver<Arc<Registry>> {
+        self.inner.published.registry.clone()
+    }
+
+    /// Binds a zone name to an identity, unless one of the two is bound otherwise.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn bind_zone(&self, name: &Name, uid: ZoneUid) -> Result<Bind, StoreError> {
+        let bind = self.inner.tables.bind_zone(name, uid, self.now()).await?;
+        self.look().await?;
+        Ok(bind)
+    }
+
+    /// Frees a zone name and forgets the certificates of its holder.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn release_zone(&self, name: &Name) -> Result<(), StoreError> {
+        self.inner.tables.release_zone(name).await?;
+        self.look().await
+    }
+
+    /// Withdraws a zone's right to connect; says whether there is such a zone.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn revoke_zone(&self, uid: ZoneUid) -> Result<bool, StoreError> {
+        let known = self.inner.tables.revoke_zone(uid, self.now()).await?;
+        self.look().await?;
+        Ok(known)
+    }
+
+    /// Notes that a certificate was issued.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn put_certificate(&self, certificate: &ZoneCertificate) -> Result<(), StoreError> {
+        self.inner.tables.put_certificate(certificate).await
+    }
+
+    /// The certificates that were issued to a zone, newest first.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn certificates(&self, zone: ZoneUid) -> Result<Vec<ZoneCertificate>, StoreError> {
+        self.inner.tables.certificates(zone).await
+    }
+
+    /// Withdraws a certificate; says whether it is known.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn revoke_certificate(&self, serial: &str) -> Result<bool, StoreError> {
+        let known = self.inner.tables.revoke_certificate(serial, self.now()).await?;
+        self.look().await?;
+        Ok(known)
+    }
+}
+
+/// Soft state: takes no revision, may be lost.
+impl Store {
+    /// Writes the newest values.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn put_soft(&self, rows: Vec<(String, Bytes)>) -> Result<(), StoreError> {
+        self.inner.tables.put_soft(&rows, self.now()).await
+    }
+
+    /// Deletes values.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn delete_soft(&self, keys: &[String]) -> Result<(), StoreError> {
+        self.inner.tables.delete_soft(keys).await
+    }
+
+    /// The values whose key begins with `prefix`, by key.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn soft(&self, prefix: &str) -> Result<Vec<SoftRow>, StoreError> {
+        self.inner.tables.soft(prefix).await
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// Runs any SQL on the journal; for tests that break things.
+    ///
+    /// # Errors
+    /// When the journal refuses it.
+    #[cfg(feature = "testing")]
+    pub async fn execute(&self, sql: &str) -> Result<(), StoreError> {
+        self.inner.tables.execute(sql).await
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("cluster", &self.inner.cluster).field("revision", &self.snapshot().revision()).finish()
+    }
+}
