@@ -15,6 +15,11 @@ use crate::{
     encoded::{Encoded, ResourceType},
 };
 
+/// What a cluster without endpoints is told: Envoy acknowledges the removal of endpoints, and goes on using them.
+pub fn no_endpoints(cluster: &str) -> Encoded {
+    assignment(cluster, std::iter::empty())
+}
+
 /// The endpoints of cluster `name`, grouped by priority and zone. None is a valid answer: "nobody serves this".
 pub(crate) fn assignment<'a>(name: &str, endpoints: impl Iterator<Item = &'a Endpoint>) -> Encoded {
     Encoded::new(ResourceType::Endpoints, name, &load_assignment(name, endpoints))

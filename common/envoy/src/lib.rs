@@ -35,4 +35,5 @@ mod tls;
 
 pub use cache::Cache;
 pub use encoded::{Encoded, ResourceMap, ResourceSet, ResourceType};
+pub use endpoints::no_endpoints;
 pub use generate::{ProxyInputs, generate};
