@@ -12,12 +12,21 @@
 #![warn(missing_docs)]
 
 mod admission;
+mod drive;
 mod global;
+mod identity;
+mod peer;
+mod services;
+mod soft;
 mod status;
+mod views;
 mod zone;
 
 pub use admission::{Admission, Credentials, Issuer, Peer, RedeemRequest, Refusal, RenewRequest};
 pub use atoll_sync::{Review, Verdict};
 pub use global::{GlobalConfig, GlobalLink, QueryError};
+pub use soft::{SoftBoard, SoftSink};
 pub use status::{LinkStatus, Phase};
-pub use zone::{Answerer, SoftBoard, SoftSink, ZoneConfig, ZoneIdentity, ZoneLink};
+pub use zone::{
+    Answerer, JoinError, JoinRequest, NoAnswers, NoSoft, RenewError, ZoneConfig, ZoneIdentity, ZoneLink, join, renew,
+};

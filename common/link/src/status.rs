@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use atoll_model::{Name, Revision, Timestamp, ZoneUid};
+use atoll_model::{Clock, Name, Revision, Timestamp, ZoneUid};
+use atoll_runtime::clock::SystemClock;
+use atoll_sync::{Cursor, Session};
+
+use crate::drive::End;
 
 /// How far a session is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub struct LinkStatus {
     pub instance: String,
     /// Version of the other end's program.
     pub software: String,
+    /// The newest epoch that the other end has shown of its history.
+    pub peer_epoch: Option<uuid::Uuid>,
     /// Since when the stream is open, or was lost.
     pub since: Option<Timestamp>,
     /// When anything last came from the other end.
@@ -61,4 +67,58 @@ pub struct LinkStatus {
     pub healed: u64,
     /// Why the last stream ended.
     pub last_error: Option<String>,
+}
+
+/// Writes what a session knows into a status.
+pub(crate) fn read(session: &Session, status: &mut LinkStatus) {
+    let phase = match session.phase() {
+        atoll_sync::Phase::Greeting => Phase::Disconnected,
+        atoll_sync::Phase::Open => Phase::Connected,
+        atoll_sync::Phase::OtherHistory => Phase::OtherHistory,
+        atoll_sync::Phase::Restoring => Phase::Restoring,
+    };
+    if phase != status.phase {
+        status.phase = phase;
+        status.since = Some(SystemClock.now());
+    }
+    if phase == Phase::Connected {
+        status.last_error = None;
+    }
+    let (progress, receiver, greeting) = (session.progress(), session.receiver(), session.greeting());
+    status.instance.clone_from(&greeting.instance);
+    status.software.clone_from(&greeting.software);
+    status.peer_epoch = greeting.epoch.or(status.peer_epoch);
+    (status.sent, status.applied, status.durable) = (progress.sent, progress.applied, progress.durable);
+    let revision = |cursor: Option<Cursor>| cursor.map_or(Revision(0), |cursor| cursor.revision);
+    [status.received, status.received_applied, status.received_durable] = receiver.places().map(revision);
+    status.peer_compared.clone_from(&progress.compared);
+    status.compared = receiver.compared();
+    status.rejected_by_peer.clone_from(&progress.rejected);
+    status.rejected = receiver.rejected();
+    status.held = receiver.held();
+    status.held_by_peer.clone_from(&progress.held);
+}
+
+/// Notes that the stream is over, and why.
+pub(crate) fn ended(status: &mut LinkStatus, end: &End) {
+    status.phase = Phase::Disconnected;
+    status.since = Some(SystemClock.now());
+    status.last_error = Some(end.to_string());
+}
+
+/// Notes that there is no stream, and why.
+pub(crate) fn failed(status: &mut LinkStatus, reason: String) {
+    status.last_error = Some(reason);
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            End::Fault(fault) => fault.fmt(f),
+            End::Broken(Some(status)) => f.write_str(status.message()),
+            End::Broken(None) => f.write_str("the connection was lost"),
+            End::Shutdown => f.write_str("this control plane ends"),
+            End::Ordered => f.write_str("ended by this control plane"),
+        }
+    }
 }

@@ -89,8 +89,8 @@ pub struct Apply {
 pub struct Broken(pub String);
 
 impl Receiver {
-    /// Goes on from what the store has of the peer's history.
-    pub fn new(route: Route, Has { cursor, reached }: Has) -> Self {
+    /// Goes on from what the store has of the peer's history; its revision `local` contains that.
+    pub fn new(route: Route, Has { cursor, reached }: Has, local: Revision) -> Self {
         Self {
             route,
             inbox: VecDeque::new(),
@@ -103,7 +103,7 @@ impl Receiver {
             reached,
             flight: None,
             settling: VecDeque::new(),
-            local: Revision(0),
+            local,
             part: None,
             rejected: Rejected::default(),
             held: BTreeMap::new(),

@@ -127,14 +127,14 @@ impl Session {
     /// Global's end.
     pub fn global(setup: GlobalSetup) -> Self {
         let route = crate::Route::Down(setup.zone);
-        let receiver = Receiver::new(crate::Route::Up(setup.zone), setup.has);
+        let receiver = Receiver::new(crate::Route::Up(setup.zone), setup.has, setup.local);
         Self::new(Side::Global(setup), Sender::new(route), receiver)
     }
 
     /// A zone's end. Says hello at once.
     pub fn zone(setup: ZoneSetup, view: &View) -> Self {
         let route = crate::Route::Up(setup.zone);
-        let receiver = Receiver::new(crate::Route::Down(setup.zone), setup.has);
+        let receiver = Receiver::new(crate::Route::Down(setup.zone), setup.has, setup.local);
         let hello = handshake::hello(&setup, &receiver, view);
         let mut session = Self::new(Side::Zone(setup), Sender::new(route), receiver);
         session.control.push_back(Message::Hello(hello));

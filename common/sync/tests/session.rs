@@ -413,6 +413,7 @@ case!(a_zone_of_another_name_or_cluster_is_refused, net, {
         name: "other".into(),
         has: Default::default(),
         known: Vec::new(),
+        local: Default::default(),
         instance: String::new(),
         software: String::new(),
     };

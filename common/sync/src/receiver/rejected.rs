@@ -15,8 +15,9 @@ use crate::{
     wire::{describe, read_resource},
 };
 
-/// How often they are tried at most.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long they rest between tries at least, and how much longer for each of them.
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How many are named to people.
 const LISTED: usize = 100;
 
@@ -102,7 +103,11 @@ impl Rejected {
     }
 
     pub(super) fn next_try(&self) -> Option<Moment> {
-        (self.again && !self.entries.is_empty()).then(|| self.tried.1 + PAUSE)
+        (self.again && !self.entries.is_empty()).then(|| self.tried.1 + self.pause())
+    }
+
+    fn pause(&self) -> Duration {
+        PAUSE.saturating_mul(u32::try_from(self.entries.len()).unwrap_or(u32::MAX)).min(PAUSE_MAX)
     }
 }
 
@@ -112,7 +117,7 @@ impl Receiver {
         if self.rejected.entries.is_empty() || view.head() == self.rejected.tried.0 {
             return None;
         }
-        self.rejected.again = now < self.rejected.tried.1 + PAUSE;
+        self.rejected.again = now < self.rejected.tried.1 + self.rejected.pause();
         // What waits in the inbox may be newer than what was rejected.
         if self.rejected.again || !self.inbox.is_empty() {
             return None;

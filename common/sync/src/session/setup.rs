@@ -1,6 +1,6 @@
 //! What a session must know before it starts.
 
-use atoll_model::{Name, ZoneUid};
+use atoll_model::{Name, Revision, ZoneUid};
 use uuid::Uuid;
 
 use crate::sender::Has;
@@ -18,6 +18,8 @@ pub struct GlobalSetup {
     pub has: Has,
     /// Epochs of the zone that were [reported](crate::Event::Epochs) before.
     pub known: Vec<Uuid>,
+    /// This plane's revision that contains all that it has of the peer.
+    pub local: Revision,
     /// This process.
     pub instance: String,
     /// The program's version.
@@ -37,6 +39,8 @@ pub struct ZoneSetup {
     pub has: Has,
     /// An epoch of global that an operator accepted.
     pub follow: Option<Uuid>,
+    /// This plane's revision that contains all that it has of the peer.
+    pub local: Revision,
     /// This process.
     pub instance: String,
     /// The program's version.

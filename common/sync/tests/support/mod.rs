@@ -288,6 +288,7 @@ pub fn zone_session(plane: &Plane, zone: usize, follow: Option<Uuid>) -> Session
         name: format!("z{zone}").into(),
         has: plane.has_of("global"),
         follow,
+        local: plane.memory.revision,
         instance: "zone".to_owned(),
         software: "test".to_owned(),
     };
@@ -301,6 +302,7 @@ pub fn global_session(plane: &Plane, zone: usize) -> Session {
         name: format!("z{zone}").into(),
         has: plane.has_of(&peer_of(zone)),
         known: plane.durable.known.get(&peer_of(zone)).cloned().unwrap_or_default(),
+        local: plane.memory.revision,
         instance: "global".to_owned(),
         software: "test".to_owned(),
     })
