@@ -203,6 +203,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Running, StartErr
     let ads = AdsServer::new(auth, envoys, xds::Limits::default(), tasks.clone(), shutdown.soft());
     serve_dataplanes(listeners.dataplanes, runner_service, ads, &tasks, shutdown.soft());
 
+    tasks.spawn("store.prune", prune(store.clone(), shutdown.soft()));
     let status = ZoneStatus { view: view.clone(), runners: runner_view, envoys: status_of_envoys, link: link.clone() };
     let plane = plane(&config, &viewpoint, &store, &clock, tokens, status);
     serve_rest(plane, listeners.rest, listeners.rest_tls, &tasks, &shutdown);
@@ -379,6 +380,21 @@ fn plane(
         config: config.shown(),
         ready: Arc::new(move || if *available.borrow() { Ok(()) } else { Err("the store cannot be written".to_owned()) }),
     })
+}
+
+/// How often old tombstones are taken away, in small steps.
+const PRUNE: Duration = Duration::from_secs(60);
+
+async fn prune(store: Store, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PRUNE) => {}
+        }
+        if let Err(error) = store.prune().await {
+            tracing::debug!(%error, "could not prune; later");
+        }
+    }
 }
 
 fn serve_rest(plane: Plane, rest: TcpListener, rest_tls: TlsListener, tasks: &Tasks, shutdown: &Shutdown) {
