@@ -102,9 +102,11 @@ fn target(target: &Value) -> String {
 pub fn sync(sync: &Value) -> String {
     let revision = &sync["revision"];
     match sync["state"].as_str() {
+        Some("InSync") if sync["digestEqual"] == true => format!("in sync at revision {revision}, digest equal"),
         Some("InSync") => format!("in sync at revision {revision}"),
         Some("Behind") => format!("behind: at revision {revision} of {}", sync["head"]),
         Some("Differs") => format!("differs at revision {revision}: {}", listed(&sync["differing"], text)),
+        Some("Unknown") => format!("unknown; last at revision {revision} of {}", sync["head"]),
         Some("OtherHistory") => "has another history; an operator must decide".to_owned(),
         Some("Restoring") => "takes its own resources back from global".to_owned(),
         Some(other) => other.to_owned(),

@@ -50,13 +50,16 @@ pub(crate) async fn apply(plane: Plane, ask: Ask, body: Body) -> Result<Response
         }
         return Ok(answer(&outcomes, table.revision(), true));
     }
-    let (indices, writes): (Vec<_>, Vec<_>) = reviewed.into_iter().map(|(index, reviewed)| (index, into_write(reviewed))).unzip();
+    let checks = mesh_checks(&table, &reviewed);
+    let (indices, puts): (Vec<_>, Vec<_>) = reviewed.into_iter().map(|(index, reviewed)| (index, into_write(reviewed))).unzip();
+    let checked = checks.len();
+    let writes = checks.into_iter().chain(puts).collect();
     let committed = plane
         .store
         .commit(WriteBatch { writes, actor: ask.actor() })
         .await
         .map_err(|error| Problem::from_store(title::APPLY, &error))?;
-    for (index, result) in indices.into_iter().zip(&committed.results) {
+    for (index, result) in indices.into_iter().zip(&committed.results[checked..]) {
         outcomes[index].result = word(result);
     }
     Ok(answer(&outcomes, committed.revision, false))
@@ -115,7 +118,7 @@ fn made_mesh(document: &Value) -> Option<Name> {
 fn faults_among(table: &TableSnapshot, made: &BTreeSet<Name>, seen: &BTreeSet<ResourceKey>, key: &ResourceKey) -> Vec<Violation> {
     let mut faults = Vec::new();
     let in_mesh = key.kind.descriptor().scope == Scope::Mesh;
-    if in_mesh && !made.contains(&key.mesh) && !resources::has_mesh(table, &key.mesh) {
+    if in_mesh && !made.contains(&key.mesh) && resources::mesh_check(table, &key.mesh).is_none() {
         faults.push(Violation::new("mesh", format!("mesh of name {} is not found", key.mesh)));
     }
     if seen.contains(key) {
@@ -136,6 +139,13 @@ fn named(index: usize, value: &Value) -> Outcome {
         warnings: Vec::new(),
         invalid_parameters: Vec::new(),
     }
+}
+
+/// The meshes that must still be there at the commit.
+fn mesh_checks(table: &TableSnapshot, reviewed: &[(usize, Reviewed)]) -> Vec<Write> {
+    let made = |mesh: &Name| reviewed.iter().any(|(_, other)| other.key.kind == Kind::Mesh && other.key.name == *mesh);
+    let meshes: BTreeSet<&Name> = reviewed.iter().map(|(_, one)| &one.key.mesh).filter(|mesh| !mesh.is_empty()).collect();
+    meshes.into_iter().filter(|mesh| !made(mesh)).filter_map(|mesh| resources::mesh_check(table, mesh)).collect()
 }
 
 fn into_write(reviewed: Reviewed) -> Write {

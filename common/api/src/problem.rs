@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use atoll_model::Violation;
+use atoll_model::{Kind, Violation};
 use atoll_store::StoreError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -102,6 +102,8 @@ impl Problem {
     /// What a store's refusal means to the client who asked for `title`.
     pub(crate) fn from_store(title: &'static str, error: &StoreError) -> Self {
         match error {
+            // The mesh went while something was written into it.
+            StoreError::NotFound(key) if key.kind == Kind::Mesh && title == title::PROCESS => Self::not_found(title::MESH),
             StoreError::NotFound(_) => Self::not_found(title),
             StoreError::AlreadyExists(key) => Self::new(StatusCode::PRECONDITION_FAILED, title, format!("{key} exists already")),
             StoreError::Conflict { key, expected, actual } => {

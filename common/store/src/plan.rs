@@ -89,6 +89,7 @@ impl<'a> Draft<'a> {
         match write {
             Write::Put { key, labels, spec, expect } => self.put(key, labels, spec, *expect),
             Write::PutComputed { key, computed } => self.put_computed(key, computed.as_ref()),
+            Write::Check { key, expect } => Ok(self.expected(key, *expect)?.map_or(WriteResult::Absent, WriteResult::Unchanged)),
             Write::Delete { key, expect } => self.delete(key, *expect),
         }
     }

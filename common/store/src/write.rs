@@ -42,6 +42,14 @@ pub enum Write {
         /// A JSON object, or nothing.
         computed: Option<Bytes>,
     },
+    /// Changes nothing: the batch is done only if this holds of a resource that others may write meanwhile, such as the mesh of
+    /// what the batch writes.
+    Check {
+        /// Which resource.
+        key: ResourceKey,
+        /// What must hold.
+        expect: Expect,
+    },
     /// Deletes a resource. Nothing else is deleted with it.
     Delete {
         /// Which resource.
@@ -70,7 +78,7 @@ impl Write {
     /// Which resource is meant.
     pub fn key(&self) -> &ResourceKey {
         match self {
-            Write::Put { key, .. } | Write::PutComputed { key, .. } | Write::Delete { key, .. } => key,
+            Write::Put { key, .. } | Write::PutComputed { key, .. } | Write::Check { key, .. } | Write::Delete { key, .. } => key,
         }
     }
 }
@@ -129,10 +137,10 @@ pub enum WriteResult {
     Created(Arc<Resource>),
     /// The resource as it is now.
     Updated(Arc<Resource>),
-    /// It was like that already; no revision was taken.
+    /// It was like that already, or only checked; no revision was taken.
     Unchanged(Arc<Resource>),
     /// The resource as it was.
     Deleted(Arc<Resource>),
-    /// There was nothing to delete; no revision was taken.
+    /// There was nothing to delete, or nothing as checked; no revision was taken.
     Absent,
 }

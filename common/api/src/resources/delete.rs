@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
 
-use super::mesh_of;
+use super::{mesh_check, mesh_of};
 use crate::{Plane, Problem, naming, negotiate, plane, present, problem::title, query::Ask};
 
 /// Dependants that a refusal names, at most.
@@ -19,7 +19,8 @@ pub(crate) async fn delete(plane: Plane, kind: Kind, ask: Ask) -> Result<Respons
     }
     let table = plane.store.snapshot();
     let mesh = mesh_of(kind, ask.path.mesh());
-    let key = own_key(&plane, &table, kind, &mesh, &ask.path.name())?;
+    let name = ask.path.name();
+    let key = own_key(&plane, &table, kind, &mesh, &name)?;
     let resource = table.get(&key).ok_or_else(|| Problem::not_found(title::DELETE))?;
     let faults: Vec<Violation> =
         dataplanes_left(&table, resource).into_iter().chain(plane.admission.review_delete(&table, &key)).collect();
@@ -34,7 +35,13 @@ pub(crate) async fn delete(plane: Plane, kind: Kind, ask: Ask) -> Result<Respons
     let mut writes = dependants(&plane, &table, resource);
     writes.push(Write::Delete { key, expect });
     let batch = WriteBatch { writes, actor: ask.actor() };
-    let committed = plane.store.commit(batch).await.map_err(|error| Problem::from_store(title::DELETE, &error))?;
+    let mut committed = plane.store.commit(batch).await.map_err(|error| Problem::from_store(title::DELETE, &error))?;
+    // What was written into a mesh while its dependants were gathered; nothing can come after.
+    let late = late_in_mesh(&plane, kind, &name);
+    if !late.is_empty() {
+        let batch = WriteBatch { writes: late, actor: ask.actor() };
+        committed = plane.store.commit(batch).await.map_err(|error| Problem::from_store(title::DELETE, &error))?;
+    }
     Ok(negotiate::with_revision(negotiate::json(StatusCode::OK, &json!({})), committed.revision))
 }
 
@@ -65,13 +72,8 @@ fn dataplanes_left(table: &TableSnapshot, resource: &Resource) -> Option<Violati
 
 /// What goes with a resource, in the same transaction: this plane's resources in a mesh; of a zone, what it owns.
 fn dependants(plane: &Plane, table: &TableSnapshot, resource: &Resource) -> Vec<Write> {
-    let in_mesh = |name: &Name, owner: Owner| {
-        let kinds = Kind::ALL.iter().filter(|kind| kind.descriptor().scope == Scope::Mesh);
-        let inside = kinds.flat_map(|kind| table.list(*kind, Some(name)));
-        inside.filter(|one| one.key.owner == owner).map(|one| Write::delete(one.key.clone())).collect()
-    };
     match resource.key.kind {
-        Kind::Mesh => in_mesh(&resource.key.name, plane.viewpoint.owner()),
+        Kind::Mesh => in_mesh(plane, table, &resource.key.name),
         Kind::Zone => match resource.parse::<Zone>().ok().and_then(|zone| zone.uid) {
             Some(uid) if Owner::Zone(uid) != plane.viewpoint.owner() => {
                 let all = Kind::ALL.iter().flat_map(|kind| table.list(*kind, None));
@@ -90,4 +92,17 @@ fn dependants(plane: &Plane, table: &TableSnapshot, resource: &Resource) -> Vec<
         | Kind::MeshTls
         | Kind::VipAllocation => Vec::new(),
     }
+}
+
+fn late_in_mesh(plane: &Plane, kind: Kind, name: &Name) -> Vec<Write> {
+    let table = plane.store.snapshot();
+    let is_gone = kind == Kind::Mesh && mesh_check(&table, name).is_none();
+    if is_gone { in_mesh(plane, &table, name) } else { Vec::new() }
+}
+
+/// Deletions of this plane's resources in a mesh. What zones own there is theirs to take away.
+fn in_mesh(plane: &Plane, table: &TableSnapshot, mesh: &Name) -> Vec<Write> {
+    let kinds = Kind::ALL.iter().filter(|kind| kind.descriptor().scope == Scope::Mesh);
+    let inside = kinds.flat_map(|kind| table.list(*kind, Some(mesh)));
+    inside.filter(|one| one.key.owner == plane.viewpoint.owner()).map(|one| Write::delete(one.key.clone())).collect()
 }

@@ -8,7 +8,7 @@ mod put;
 mod watch;
 
 use atoll_model::{Kind, Name, Scope};
-use atoll_store::TableSnapshot;
+use atoll_store::{Expect, TableSnapshot, Write};
 
 pub(crate) use delete::delete;
 pub(crate) use item::{by_kri, get};
@@ -18,14 +18,21 @@ pub(crate) use put::{located, put};
 
 use crate::{Problem, problem::title};
 
-/// Refuses a mesh that is not there.
-pub(crate) fn require_mesh(table: &TableSnapshot, kind: Kind, mesh: &Name) -> Result<(), Problem> {
-    if kind.descriptor().scope == Scope::Global || has_mesh(table, mesh) { Ok(()) } else { Err(Problem::not_found(title::MESH)) }
+/// What must hold when a resource of a kind is written in a mesh: that the mesh is there, also at the commit.
+///
+/// # Errors
+/// 404 when it is not there now.
+pub(crate) fn require_mesh(table: &TableSnapshot, kind: Kind, mesh: &Name) -> Result<Option<Write>, Problem> {
+    match kind.descriptor().scope {
+        Scope::Global => Ok(None),
+        Scope::Mesh => mesh_check(table, mesh).map(Some).ok_or_else(|| Problem::not_found(title::MESH)),
+    }
 }
 
-/// Whether a mesh is there, whoever owns it.
-pub(crate) fn has_mesh(table: &TableSnapshot, mesh: &Name) -> bool {
-    table.by_name(Kind::Mesh, &Name::none(), mesh).next().is_some()
+/// The check that a mesh is there, whoever owns it; none if it is not.
+pub(crate) fn mesh_check(table: &TableSnapshot, mesh: &Name) -> Option<Write> {
+    let key = table.by_name(Kind::Mesh, &Name::none(), mesh).next()?.key.clone();
+    Some(Write::Check { key, expect: Expect::Exists })
 }
 
 /// The mesh in keys of a kind: none for kinds beside the meshes.

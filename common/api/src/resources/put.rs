@@ -23,7 +23,7 @@ pub(crate) async fn put(plane: Plane, kind: Kind, ask: Ask, body: Body) -> Resul
     }
     let target = Target { kind, mesh: mesh_of(kind, ask.path.mesh()), name: ask.path.name() };
     let table = plane.store.snapshot();
-    require_mesh(&table, kind, &target.mesh)?;
+    let check = require_mesh(&table, kind, &target.mesh)?;
     refuse_foreign(&plane, &table, &target)?;
     let bytes = body::read(&ask.headers, body, limits::BODY).await?;
     let mut parsed = body::parse_one(body::format(&ask.headers, &bytes)?, &bytes)?;
@@ -33,14 +33,14 @@ pub(crate) async fn put(plane: Plane, kind: Kind, ask: Ask, body: Body) -> Resul
     if ask.query.flag("dry_run")? {
         return Ok(negotiate::json(StatusCode::OK, &json!({"warnings": reviewed.warnings, "dryRun": true})));
     }
-    commit(&plane, &ask, reviewed).await
+    commit(&plane, &ask, check, reviewed).await
 }
 
-async fn commit(plane: &Plane, ask: &Ask, reviewed: Reviewed) -> Result<Response, Problem> {
+async fn commit(plane: &Plane, ask: &Ask, check: Option<Write>, reviewed: Reviewed) -> Result<Response, Problem> {
     let Reviewed { key, labels, spec, warnings } = reviewed;
     let expect = negotiate::precondition(&ask.headers)?;
-    let write = Write::Put { key, labels, spec, expect };
-    let batch = WriteBatch::one(ask.actor(), write);
+    let writes = check.into_iter().chain([Write::Put { key, labels, spec, expect }]).collect();
+    let batch = WriteBatch { writes, actor: ask.actor() };
     let mut committed = plane.store.commit(batch).await.map_err(|error| Problem::from_store(title::PROCESS, &error))?;
     let (status, resource) = match committed.results.pop() {
         Some(WriteResult::Created(resource)) => (StatusCode::CREATED, Some(resource)),

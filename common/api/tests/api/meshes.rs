@@ -88,3 +88,21 @@ async fn a_mesh_with_dataplanes_stays_and_names_them() {
     assert!(faults[0].1.contains("1 dataplanes") && faults[0].1.contains("api-1"), "{faults:?}");
     api.get("/meshes/default").await.expect(200);
 }
+
+#[tokio::test]
+async fn nothing_outlives_a_mesh_that_is_deleted_while_others_write_into_it() {
+    let api = Api::global().await;
+    for round in 0..10 {
+        let mesh = format!("round-{round}");
+        api.put(&format!("/meshes/{mesh}"), json!({"type": "Mesh", "name": mesh})).await.expect(201);
+        let writes = (0..8).map(|i| {
+            let (api, name, mesh) = (&api, format!("t{i}"), mesh.clone());
+            async move { api.put(&format!("/meshes/{mesh}/meshtimeouts/{name}"), timeout(&name, &mesh)).await.status.as_u16() }
+        });
+        let path = format!("/meshes/{mesh}");
+        let (statuses, deleted) = futures::join!(futures::future::join_all(writes), api.delete(&path));
+        deleted.expect(200);
+        assert!(statuses.iter().all(|status| [201, 404].contains(status)), "{statuses:?}");
+        assert_eq!(api.get("/meshtimeouts").await.json()["total"], 0, "{statuses:?}");
+    }
+}

@@ -168,7 +168,7 @@ fn write_bytes(write: &crate::Write) -> usize {
     match write {
         crate::Write::Put { spec, .. } => spec.len(),
         crate::Write::PutComputed { computed, .. } => computed.as_ref().map_or(0, bytes::Bytes::len),
-        crate::Write::Delete { .. } => 0,
+        crate::Write::Check { .. } | crate::Write::Delete { .. } => 0,
     }
 }
 

@@ -24,7 +24,9 @@ fn put(name: &str, spec: &str) -> Write {
 
 fn with(expect: Expect, mut write: Write) -> Write {
     match &mut write {
-        Write::Put { expect: held, .. } | Write::Delete { expect: held, .. } => *held = expect,
+        Write::Put { expect: held, .. } | Write::Check { expect: held, .. } | Write::Delete { expect: held, .. } => {
+            *held = expect
+        }
         Write::PutComputed { .. } => {}
     }
     write
@@ -67,6 +69,18 @@ fn preconditions() {
     check("a", Version(2), "done");
     check("a", Version(1), "MeshTimeout/default/a is not at version 1");
     check("b", Version(1), "MeshTimeout/default/b is not at version 1");
+}
+
+#[test]
+fn a_check_holds_the_batch_and_changes_nothing() {
+    let mut plan = Plan::over(&table(), now());
+    let check = |name: &str| Write::Check { key: key(name), expect: Expect::Exists };
+    let done = plan.write(&WriteBatch { writes: vec![check("a"), put("b", "{}")], actor: user() }).unwrap();
+    assert!(matches!(done.results[..], [WriteResult::Unchanged(_), WriteResult::Created(_)]));
+    assert_eq!((done.revision, plan.rows.history.len()), (Revision(3), 1));
+    let refused = plan.write(&WriteBatch { writes: vec![put("c", "{}"), check("nobody")], actor: user() });
+    assert!(matches!(refused, Err(StoreError::NotFound(refused)) if refused == key("nobody")));
+    assert_eq!(plan.table.get(&key("c")), None);
 }
 
 #[test]
