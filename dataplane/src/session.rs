@@ -6,7 +6,7 @@ use atoll_runtime::{backoff::Backoff, diagnostics::Readiness};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming, metadata::AsciiMetadataValue};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     bootstrap::Parameters,
@@ -160,6 +160,17 @@ impl Session {
         answer.await.unwrap_or_else(|_| Err(End::Lost(format!("no answer to the registration in {ANSWER_TIMEOUT:?}"))))
     }
 
+    /// Gives a token that was replaced to Envoy, whose next stream may come before ours. A file that cannot be read now is read
+    /// again soon.
+    fn pass_token_on(&self) {
+        let token = credentials::read_token(self.token_file.as_deref());
+        if let Err(error) =
+            token.map_err(End::from).and_then(|token| Ok(self.folder.write("token", token.bare.expose().as_bytes())?))
+        {
+            debug!("the token cannot be given to Envoy: {error}");
+        }
+    }
+
     fn register(&mut self) -> proto::Register {
         proto::Register {
             envoy: Some(envoy_state(&self.up.envoy.borrow_and_update())),
@@ -204,6 +215,7 @@ impl Session {
                     sender.send(from_runner::Message::InboundHealth(health)).await?;
                 }
                 _ = heartbeats.tick() => {
+                    self.pass_token_on();
                     sequence += 1;
                     sender.send(from_runner::Message::Heartbeat(proto::Heartbeat { sequence })).await?;
                 }

@@ -173,6 +173,25 @@ async fn a_restarted_runner_needs_no_zone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_token_reaches_the_running_envoy() {
+    let zone = zone().await;
+    let place = Place::new(&zone);
+    let _runner = place.start(&zone);
+    until_ready(&place).await;
+    let envoy = envoy_of(&place.path("dir"));
+    place.write("token", "new.token");
+    let passed = async || std::fs::read_to_string(place.path("dir/token")).ok().filter(|token| token == "new.token");
+    eventually("the token is passed on", passed).await;
+    let (script, address) = (Script { token: "new.token".into(), ..zone.script.clone() }, zone.address);
+    drop(zone);
+    let _zone = script.serve(address).await;
+    let last = async || script.tokens_of_envoy.lock().unwrap().last().cloned().filter(|token| token == "new.token");
+    eventually("Envoy shows it", last).await;
+    eventually("so does the runner", || async { (script.registrations().len() == 2).then_some(()) }).await;
+    assert_eq!(envoy_of(&place.path("dir")), envoy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_envoy_is_started_again() {
     let zone = zone().await;
     let place = Place::new(&zone);

@@ -23,7 +23,6 @@ use futures::Stream;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use discovery::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
@@ -55,12 +54,13 @@ pub struct Script {
 pub struct Zone {
     pub script: Script,
     pub address: SocketAddr,
-    stop: CancellationToken,
+    /// Its own, so that every connection ends with it: not gracefully, this is how a zone's plane dies.
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Drop for Zone {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.runtime.take().unwrap().shutdown_background();
     }
 }
 
@@ -86,22 +86,19 @@ impl Script {
         let certificate = self.ca.issue_server(&ServerNames::default(), life, SystemClock.now(), &mut rand::rng()).unwrap();
         let identity = ServerIdentity::new(&certificate.chain_pem, certificate.key_pem.expose()).unwrap();
         let config = tls::server_config(identity, ClientAuth::None, &[b"h2"]).unwrap();
-        let listener = super::eventually("the zone's port", || async { TlsListener::bind(address, config.clone()).await.ok() });
-        let listener = listener.await;
-        let (address, stop) = (listener.local_addr(), CancellationToken::new());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let bind = move || {
+            let config = config.clone();
+            async move { TlsListener::bind(address, config).await.ok() }
+        };
+        let listener = runtime.spawn(async move { super::eventually("the zone's port", bind).await }).await.unwrap();
+        let address = listener.local_addr();
         let server = tonic::transport::Server::builder()
             .add_service(proto::runner_server::RunnerServer::new(self.clone()))
             .add_service(AggregatedDiscoveryServiceServer::new(self.clone()))
             .serve_with_incoming(listener);
-        let ended = stop.clone();
-        tokio::spawn(async move {
-            // Not gracefully: this is how a zone's plane dies.
-            tokio::select! {
-                _ = server => {}
-                () = ended.cancelled() => {}
-            }
-        });
-        Zone { script: self.clone(), address, stop }
+        runtime.spawn(server);
+        Zone { script: self.clone(), address, runtime: Some(runtime) }
     }
 
     /// What the runner said, in its order.
