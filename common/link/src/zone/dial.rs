@@ -68,7 +68,8 @@ pub(super) async fn channel(address: &str, config: Arc<ClientConfig>) -> io::Res
         let taken = once.take().ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection was lost"));
         std::future::ready(taken)
     });
-    Endpoint::from_static("https://global-cp.atoll.internal")
+    // TLS is ended here already; tonic refuses an https URI without TLS of its own.
+    Endpoint::from_static("http://global-cp.atoll.internal")
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .http2_keep_alive_interval(KEEPALIVE)
