@@ -108,6 +108,29 @@ mod tests {
         check(Kind::MeshTrafficPermission, &refusal("aws"));
     }
 
+    /// All documents of `deploy/lab`.
+    fn applied() -> Vec<Value> {
+        let folder = crate::lab::layout::project().unwrap().join("deploy/lab");
+        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap());
+        texts.flat_map(|text| serde_saphyr::from_multiple::<Value>(&text).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_the_lab_applies_is_valid_and_fits_what_it_writes_itself() {
+        let applied = applied();
+        for document in &applied {
+            check(document["type"].as_str().unwrap().parse().unwrap(), document);
+        }
+        for zone in ["azure", "gcp"] {
+            assert!(applied.contains(&permission(zone)), "no {} in deploy/lab", permission_name(zone));
+        }
+        let role = &applied.iter().find(|document| document["type"] == "MeshTLS").unwrap()["spec"]["targetRef"]["labels"];
+        let zone = Layout { home: "/nowhere".into(), offset: 0 }.zone(0).unwrap();
+        assert_eq!(role["acme.corp/role"], sidecar(zone)["labels"]["acme.corp/role"]);
+    }
+
     #[test]
     fn the_server_name_is_the_meshs() {
         let kri = atoll_model::sni::decode(&gateway_sni("gcp")).unwrap();
