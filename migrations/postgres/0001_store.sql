@@ -23,10 +23,10 @@ COMMENT ON TABLE epochs IS 'One row for each start of a process and each of its 
 COMMENT ON COLUMN epochs.written IS 'The last revision that this process wrote in this epoch.';
 
 CREATE TABLE resources (
-    kind       text   NOT NULL,
-    mesh       text   NOT NULL,
-    name       text   NOT NULL,
-    owner      text   NOT NULL,
+    kind       text COLLATE "C" NOT NULL,
+    mesh       text COLLATE "C" NOT NULL,
+    name       text COLLATE "C" NOT NULL,
+    owner      text COLLATE "C" NOT NULL,
     revision   bigint NOT NULL,
     version    bigint NOT NULL,
     generation bigint NOT NULL,
@@ -46,10 +46,10 @@ COMMENT ON COLUMN resources.computed IS 'JSON that the owner''s plane computes; 
 COMMENT ON COLUMN resources.hash IS 'xxh3-128 of labels and joined spec.';
 
 CREATE TABLE tombstones (
-    kind     text   NOT NULL,
-    mesh     text   NOT NULL,
-    name     text   NOT NULL,
-    owner    text   NOT NULL,
+    kind     text COLLATE "C" NOT NULL,
+    mesh     text COLLATE "C" NOT NULL,
+    name     text COLLATE "C" NOT NULL,
+    owner    text COLLATE "C" NOT NULL,
     revision bigint NOT NULL,
     deleted  timestamptz NOT NULL,
     recorded boolean NOT NULL,
@@ -64,10 +64,10 @@ CREATE TABLE history (
     subject  text NOT NULL,
     address  text,
     action   text NOT NULL,
-    kind     text NOT NULL,
-    mesh     text NOT NULL,
-    name     text NOT NULL,
-    owner    text NOT NULL,
+    kind     text COLLATE "C" NOT NULL,
+    mesh     text COLLATE "C" NOT NULL,
+    name     text COLLATE "C" NOT NULL,
+    owner    text COLLATE "C" NOT NULL,
     before   text,
     after    text
 );
@@ -76,14 +76,14 @@ CREATE INDEX history_by_time ON history (at);
 COMMENT ON TABLE history IS 'What people and tokens changed; written in the transaction of the change.';
 
 CREATE TABLE peer_cursors (
-    peer     text PRIMARY KEY,
+    peer     text COLLATE "C" PRIMARY KEY,
     epoch    uuid   NOT NULL,
     revision bigint NOT NULL
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE peer_cursors IS 'How far each peer''s stream is applied here, in the peer''s epoch and revision.';
 
 CREATE TABLE blobs (
-    name     text PRIMARY KEY,
+    name     text COLLATE "C" PRIMARY KEY,
     bytes    bytea NOT NULL,
     modified timestamptz NOT NULL
 );
@@ -102,7 +102,7 @@ CREATE TABLE join_tokens (
 COMMENT ON COLUMN join_tokens.hash IS 'SHA-256 of the secret.';
 
 CREATE TABLE zones (
-    name    text PRIMARY KEY,
+    name    text COLLATE "C" PRIMARY KEY,
     uid     uuid NOT NULL UNIQUE,
     bound   timestamptz NOT NULL,
     revoked timestamptz
@@ -120,7 +120,7 @@ CREATE TABLE zone_certificates (
 CREATE INDEX zone_certificates_by_zone ON zone_certificates (zone);
 
 CREATE TABLE soft_state (
-    key   text PRIMARY KEY,
+    key   text COLLATE "C" PRIMARY KEY,
     value bytea NOT NULL,
     at    timestamptz NOT NULL
 ) WITH (fillfactor = 50);

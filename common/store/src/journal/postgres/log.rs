@@ -174,9 +174,9 @@ fn position(row: &sqlx::postgres::PgRow) -> Result<Position, sqlx::Error> {
 
 /// Reads everything; a large table takes longer than other statements may.
 async fn load(connection: &mut PgConnection) -> Result<Delta, sqlx::Error> {
-    sqlx::raw_sql("SET statement_timeout = '60s'").execute(&mut *connection).await?;
+    sqlx::raw_sql("SET statement_timeout = '60s'; SET enable_seqscan = on").execute(&mut *connection).await?;
     let delta = read::changes(connection, Revision(0)).await?;
-    sqlx::raw_sql("SET statement_timeout = '5s'").execute(connection).await?;
+    sqlx::raw_sql("SET statement_timeout = '5s'; SET enable_seqscan = off").execute(connection).await?;
     Ok(delta)
 }
 

@@ -32,6 +32,11 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long creating and upgrading the tables may take, other processes' turns included.
 const MIGRATE_WITHIN: Duration = Duration::from_secs(120);
 
+/// The committer's statements touch few rows of large tables, by index. Their plans are kept for the life of a connection, and
+/// one that was made while a table was still small must not read all of it for ever after.
+const FEW_ROWS: [(&str, &str); 4] =
+    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
+
 /// An open journal.
 pub(crate) struct Journal {
     pub(crate) cluster: Uuid,
@@ -54,7 +59,7 @@ pub(crate) async fn open(url: &str, tasks: &Tasks) -> Result<Journal, StoreError
     let wake = Arc::new(Wake::default());
     let ended = CancellationToken::new();
     tasks.spawn("store.listener", listen::listen(options.clone(), wake.clone(), ended.clone()));
-    let log = Box::new(log::PostgresLog::new(options.clone(), wake.clone(), ended.drop_guard()));
+    let log = Box::new(log::PostgresLog::new(options.clone().options(FEW_ROWS), wake.clone(), ended.drop_guard()));
     Ok(Journal { cluster, log, wake, tables: tables::Tables::new(pool(4, options)) })
 }
 

@@ -22,13 +22,15 @@ UNION ALL
 SELECT 'r', kind, mesh, name, owner, revision, version, generation, labels::text, spec, computed, hash, created, modified
 FROM resources WHERE revision > $1
 UNION ALL
-SELECT 't', kind, mesh, name, owner, tombstones.revision, 0, 0, NULL, NULL, NULL, NULL, deleted, deleted
-FROM tombstones, counter WHERE tombstones.revision > greatest($1, counter.horizon)";
+SELECT 't', kind, mesh, name, owner, revision, 0, 0, NULL, NULL, NULL, NULL, deleted, deleted
+FROM tombstones WHERE revision > $1 AND revision > (SELECT horizon FROM counter)";
 
 /// What changed after a revision.
 pub(super) async fn changes(connection: &mut PgConnection, after: Revision) -> Result<Delta, sqlx::Error> {
     let mut delta = Delta::default();
-    let mut rows = sqlx::query(CHANGES).bind(after.0.cast_signed()).fetch(connection);
+    // Loading everything wants another plan than catching up.
+    let query = sqlx::query(CHANGES).persistent(after != Revision(0));
+    let mut rows = query.bind(after.0.cast_signed()).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         match row.try_get::<&str, _>(0)? {
             "c" => {

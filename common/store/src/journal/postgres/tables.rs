@@ -212,7 +212,7 @@ impl SmallTables for Tables {
 
     async fn soft(&self, prefix: &str) -> Result<Vec<SoftRow>, StoreError> {
         let rows: Vec<SoftStateRow> =
-            sqlx::query_as("SELECT key, value, at FROM soft_state WHERE starts_with(key, $1) ORDER BY key COLLATE \"C\"")
+            sqlx::query_as("SELECT key, value, at FROM soft_state WHERE starts_with(key, $1) ORDER BY key")
                 .bind(prefix)
                 .fetch_all(&self.pool)
                 .await
