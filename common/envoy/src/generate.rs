@@ -6,17 +6,21 @@ use std::{
     sync::Arc,
 };
 
+use atoll_envoy_api::envoy::config::core::v3::TrafficDirection;
 use atoll_mesh::{
     MeshSnapshot,
     snapshot::{Protocol, ProxyView},
 };
-use atoll_model::kinds::dataplane::{self, InboundState, ListenerKind, Networking};
+use atoll_model::kinds::dataplane::{self, InboundState, ListenerKind, Networking, TransparentProxying};
 use atoll_policy::SelectedPolicies;
 
 use crate::{
     Cache, ResourceSet,
-    clusters::inbound::{self as inbound_cluster, Workload},
-    listeners::{inbound, ingress},
+    clusters::{
+        inbound::{self as inbound_cluster, Workload},
+        passthrough as passthrough_cluster,
+    },
+    listeners::{inbound, ingress, passthrough},
     name,
     policies::mesh_timeout,
 };
@@ -42,7 +46,9 @@ pub fn generate(inputs: &ProxyInputs<'_>, cache: &mut Cache) -> ResourceSet {
     let Some(networking) = &inputs.proxy.spec.networking else { return ResourceSet::default() };
     let ingresses: Vec<_> = networking.listeners.iter().filter(|listener| is_ingress(listener)).collect();
     let mut set = if ingresses.is_empty() {
-        cache.outbounds(inputs)
+        let mut set = cache.outbounds(inputs, networking);
+        add_passthrough(networking, &mut set);
+        set
     } else {
         let mut set = ResourceSet::default();
         for listener in ingresses {
@@ -55,6 +61,25 @@ pub fn generate(inputs: &ProxyInputs<'_>, cache: &mut Cache) -> ResourceSet {
         add_inbound(inputs, networking, inbound, &mut set);
     }
     set
+}
+
+/// The port to which the host redirects traffic of one direction, if it does.
+fn redirected(networking: &Networking, port: impl Fn(&TransparentProxying) -> Option<u32>) -> Option<u16> {
+    let port = port(networking.transparent_proxying.as_ref()?)?;
+    u16::try_from(port).ok().filter(|port| *port != 0)
+}
+
+fn add_passthrough(networking: &Networking, set: &mut ResourceSet) {
+    if let Some(port) = redirected(networking, |transparent| transparent.redirect_port_outbound) {
+        let (name, timeouts) = (name::PASSTHROUGH_OUTBOUND, &mesh_timeout::OUTBOUND);
+        set.put(passthrough_cluster::outbound(name, timeouts));
+        set.put(passthrough::listener(name, port, TrafficDirection::Outbound, timeouts));
+    }
+    if let Some(port) = redirected(networking, |transparent| transparent.redirect_port_inbound) {
+        let (name, timeouts) = (name::PASSTHROUGH_INBOUND, &mesh_timeout::INBOUND);
+        set.put(passthrough_cluster::inbound(name, timeouts));
+        set.put(passthrough::listener(name, port, TrafficDirection::Inbound, timeouts));
+    }
 }
 
 fn is_ingress(listener: &dataplane::Listener) -> bool {
@@ -81,8 +106,7 @@ fn add_ingress(inputs: &ProxyInputs<'_>, listener: &dataplane::Listener, cache: 
 fn add_inbound(inputs: &ProxyInputs<'_>, networking: &Networking, spec: &dataplane::Inbound, set: &mut ResourceSet) {
     let host = spec.address.as_deref().unwrap_or(&networking.address);
     let (Ok(ip), Ok(port)) = (host.parse::<IpAddr>(), u16::try_from(spec.port)) else { return };
-    let redirects =
-        networking.transparent_proxying.as_ref().is_some_and(|transparent| transparent.redirect_port_inbound.is_some());
+    let redirects = redirected(networking, |transparent| transparent.redirect_port_inbound).is_some();
     let workload = Workload {
         host: spec.service_address.as_deref().unwrap_or(host).to_owned(),
         port: spec.service_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0).unwrap_or(port),

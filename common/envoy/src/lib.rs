@@ -29,6 +29,7 @@ mod generate;
 mod listeners;
 pub mod name;
 mod policies;
+mod reference;
 pub mod secret;
 mod source;
 mod tls;

@@ -20,6 +20,11 @@ pub fn zone_ingress(section: &str) -> String {
     format!("self_zoneingress_dp_{section}")
 }
 
+/// Listener and cluster of redirected traffic that comes in.
+pub const PASSTHROUGH_INBOUND: &str = "self_transparentproxy_passthrough_inbound_ipv4";
+/// Listener and cluster of redirected traffic that goes out.
+pub const PASSTHROUGH_OUTBOUND: &str = "self_transparentproxy_passthrough_outbound_ipv4";
+
 /// An inbound's filter that judges connections.
 pub fn rbac(inbound: &str) -> String {
     format!("{inbound}/rbac")

@@ -138,3 +138,21 @@ fn layers_that_nobody_uses_are_dropped() {
     world.generate(&mut cache);
     assert_eq!(cache.encodings(), 60);
 }
+
+#[test]
+fn a_place_that_changes_costs_one_listener() {
+    let mut case = case(50);
+    let vip = |index: usize| format!("241.0.0.{}:80", index + 1).parse().unwrap();
+    let place = |index: usize| format!("127.21.0.{}:80", index + 1).parse().unwrap();
+    case.bound = (0..49).map(|index| (vip(index), place(index))).collect();
+    let none = PolicySet::default();
+    let mut cache = Cache::default();
+    let before = case.world_after(&none, None);
+    let set = before.generate(&mut cache);
+    assert_eq!(cache.encodings(), 149);
+    case.bound.insert(vip(49), place(49));
+    case.bound.insert(vip(3), place(60));
+    let after = case.world_after(&none, Some(&before)).generate(&mut cache);
+    assert_eq!(cache.encodings(), 151);
+    assert_eq!(set.distance(&after), 2);
+}

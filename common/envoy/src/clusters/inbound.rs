@@ -61,7 +61,7 @@ pub(crate) fn cluster(name: &str, workload: &Workload, protocol: Protocol, timeo
     Encoded::new(ResourceType::Cluster, name, &cluster)
 }
 
-fn unredirected() -> BindConfig {
+pub(super) fn unredirected() -> BindConfig {
     let source = SocketAddress {
         address: UNREDIRECTED.to_owned(),
         port_specifier: Some(PortSpecifier::PortValue(0)),

@@ -1,4 +1,5 @@
 //! Clusters; one file a kind.
 
 pub(crate) mod inbound;
+pub(crate) mod passthrough;
 pub(crate) mod service;

@@ -4,3 +4,4 @@ mod filters;
 pub(crate) mod inbound;
 pub(crate) mod ingress;
 pub(crate) mod outbound;
+pub(crate) mod passthrough;

@@ -15,7 +15,8 @@ pub(crate) struct Effective {
     pub(crate) request_headers: GoDuration,
 }
 
-const OUTBOUND: Effective = Effective {
+/// Towards destinations, without any policy.
+pub(crate) const OUTBOUND: Effective = Effective {
     connect: GoDuration::from_secs(5),
     idle: GoDuration::from_secs(3_600),
     request: GoDuration::from_secs(15),
@@ -25,7 +26,8 @@ const OUTBOUND: Effective = Effective {
     request_headers: GoDuration(0),
 };
 
-const INBOUND: Effective = Effective {
+/// From callers, without any policy.
+pub(crate) const INBOUND: Effective = Effective {
     connect: GoDuration::from_secs(10),
     idle: GoDuration::from_secs(7_200),
     request: GoDuration(0),
