@@ -53,17 +53,17 @@ impl Canary {
 
     /// Waits until the watched cluster has this timeout; what Envoy rejected so far.
     pub(crate) async fn holds(&self, cluster: &str, timeout: Duration) -> Result<String> {
-        let wanted = format!("{}s", timeout.as_secs_f64());
+        let wanted = timeout.as_secs_f64();
         let mut last = String::new();
         for _ in 0..200 {
             match self.timeout_of(cluster).await {
-                Ok(found) if found == wanted => return self.rejected().await,
+                Ok(found) if found.trim_end_matches('s').parse() == Ok(wanted) => return self.rejected().await,
                 Ok(found) => last = found,
                 Err(error) => last = error.to_string(),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("the real Envoy never got {wanted} for {cluster}; last: {last}")
+        bail!("the real Envoy never got {wanted} s for {cluster}; last: {last}")
     }
 
     async fn timeout_of(&self, cluster: &str) -> Result<String> {
