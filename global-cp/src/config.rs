@@ -1,10 +1,10 @@
 //! What an operator can set. Flags, `ATOLL_…` variables and the keys of a `--config` file have the same names.
 
-use std::{collections::BTreeMap, ffi::OsString, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use atoll_runtime::telemetry::LogFormat;
 use atoll_store::StoreConfig;
-use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use clap::{Parser, Subcommand};
 use serde::{Serialize, Serializer};
 
 /// The global control plane of Atoll: keeps policies and the catalog of services, and feeds the zones.
@@ -149,18 +149,7 @@ impl Config {
     /// # Errors
     /// A mistake, `--help` or `--version`.
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let args: Vec<OsString> = args.into_iter().collect();
-        // The program's flags are good before and after a sub-command.
-        let command = Self::command().mut_args(|arg| if arg.is_global_set() { arg } else { arg.global(true) });
-        let file = command.clone().ignore_errors(true).try_get_matches_from(&args).ok();
-        let file = file.and_then(|matches| matches.get_one::<PathBuf>("config").cloned());
-        let command = match file {
-            Some(path) => with_file(command, &path)?,
-            None => command,
-        };
-        let mut command = command;
-        let mut matches = command.try_get_matches_from_mut(args)?;
-        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+        atoll_runtime::config::read(args)
     }
 
     /// Checks what clap cannot.
@@ -216,35 +205,6 @@ fn host_of(url: &str) -> Option<&str> {
     (!host.is_empty() && host.chars().all(plain) && port).then_some(host)
 }
 
-/// Makes the keys of a file the defaults of the flags of the same names; an unknown key is an error.
-fn with_file(command: Command, path: &std::path::Path) -> Result<Command, clap::Error> {
-    let fail = |text: String| Command::new("global-cp").error(ErrorKind::InvalidValue, text);
-    let text = std::fs::read_to_string(path).map_err(|error| fail(format!("cannot read {}: {error}", path.display())))?;
-    let keys: BTreeMap<String, serde_json::Value> =
-        serde_saphyr::from_str(&text).map_err(|error| fail(format!("{} is no YAML of settings: {error}", path.display())))?;
-    let known: Vec<String> = command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
-    let mut command = command;
-    for (key, value) in keys {
-        let settable = known.contains(&key) && !["config", "print-config", "help", "version"].contains(&key.as_str());
-        if !settable {
-            return Err(fail(format!("{}: there is no setting {key:?}; there are {}", path.display(), known.join(", "))));
-        }
-        let values =
-            values(&value).ok_or_else(|| fail(format!("{}: {key} must be a text or a list of texts", path.display())))?;
-        command = command.mut_arg(key.replace('-', "_"), |arg| arg.default_values(values));
-    }
-    Ok(command)
-}
-
-fn values(value: &serde_json::Value) -> Option<Vec<String>> {
-    match value {
-        serde_json::Value::String(text) => Some(vec![text.clone()]),
-        serde_json::Value::Number(number) => Some(vec![number.to_string()]),
-        serde_json::Value::Array(list) => list.iter().map(|one| one.as_str().map(str::to_owned)).collect(),
-        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Object(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,21 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_gives_defaults_that_flags_override() {
+    fn every_setting_may_stand_in_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("global.yaml");
-        let write = |text: &str| std::fs::write(&path, text).unwrap();
-        let file = path.to_str().unwrap();
-        write("data-dir: /srv/atoll\nrest-listen: 127.0.0.1:7001\ntls-san: [cp.acme.corp, 10.0.0.1]\n");
-        let config = read(&["--config", file, "--rest-listen", "127.0.0.1:7002"]).unwrap();
+        std::fs::write(&path, "data-dir: /srv/atoll\nrest-listen: 127.0.0.1:7001\ntls-san: [cp.acme.corp, 10.0.0.1]\n").unwrap();
+        let config = read(&["--config", path.to_str().unwrap(), "--rest-listen", "127.0.0.1:7002"]).unwrap();
         assert_eq!(config.data_dir, PathBuf::from("/srv/atoll"));
         assert_eq!(config.rest_listen.port(), 7002);
         assert_eq!(config.tls_san, ["cp.acme.corp", "10.0.0.1"]);
-        write("data_dir: x\n");
-        assert!(read(&["--config", file]).unwrap_err().to_string().contains("there is no setting \"data_dir\""));
-        write("rest-listen: nowhere\n");
-        assert!(read(&["--config", file]).unwrap_err().to_string().contains("rest-listen"));
-        assert!(read(&["--config", "/nope/x.yaml"]).unwrap_err().to_string().contains("/nope/x.yaml"));
     }
 
     #[test]
@@ -302,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_good_before_and_after_the_action() {
+    fn the_action_may_stand_anywhere() {
         for args in [&["reset-operator", "--data-dir", "/x"], &["--data-dir", "/x", "reset-operator"]] {
             let config = read(args).unwrap();
             assert_eq!((config.action, config.data_dir), (Some(Action::ResetOperator), PathBuf::from("/x")));

@@ -1,6 +1,6 @@
 //! `global-cp`: the global control plane.
 
-use std::{error::Error, process::ExitCode};
+use std::process::ExitCode;
 
 use atoll_global_cp::{Action, Config, StartError};
 use atoll_runtime::{shutdown::Shutdown, telemetry, tls};
@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
     match begin(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("global-cp: {}", with_causes(&error));
+            eprintln!("global-cp: {}", telemetry::with_causes(&error));
             ExitCode::FAILURE
         }
     }
@@ -42,18 +42,4 @@ async fn begin(config: Config) -> Result<(), StartError> {
     });
     atoll_global_cp::run(config, shutdown).await?.ended().await;
     Ok(())
-}
-
-/// One line: the message, then its causes in brackets unless the message says them already.
-fn with_causes(error: &StartError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -21,7 +21,7 @@ use atoll_runtime::{
     tasks::Tasks,
     tls::{self, ClientAuth, TlsError, TlsListener},
 };
-use atoll_store::{Store, StoreError};
+use atoll_store::{Store, StoreError, StoreMetrics};
 use atoll_trust::ca::ServerNames;
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use crate::{
     Config, ConfigError, first_start,
-    metrics::PlaneMetrics,
+    metrics::LinkMetrics,
     operator,
     overview::Overview,
     store,
@@ -353,7 +353,8 @@ impl Ports {
         tasks.spawn("join", async move { linked.serve_join(join, &ending).await });
 
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(PlaneMetrics { store: plane.store.clone(), link: link.clone(), clock }));
+        registry.register_collector(Box::new(StoreMetrics::new(plane.store.clone())));
+        registry.register_collector(Box::new(LinkMetrics { link: link.clone(), clock }));
         let ready = plane.ready.clone();
         let shown = Diagnostics {
             ready: Arc::new(move || ready().map_or_else(Readiness::NotReady, |()| Readiness::Ready)),

@@ -4,7 +4,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use atoll_model::names;
 use atoll_runtime::telemetry::LogFormat;
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::Parser;
 use serde::Serialize;
 
 /// The zone control plane of Atoll: keeps a durable copy of what global says, and configures the zone's proxies.
@@ -51,8 +51,8 @@ pub struct Config {
     /// Which log lines: a level, or directives such as `info,atoll_link=debug`.
     #[arg(long, env = "ATOLL_LOG", default_value = "info")]
     pub log_filter: String,
-    /// A YAML file whose keys are the names of these flags.
-    #[arg(long)]
+    /// A YAML file whose keys are the names of these flags. Variables win over it, flags over both.
+    #[arg(long, env = "ATOLL_CONFIG_FILE", value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
     /// Prints the settings in force and ends.
@@ -81,11 +81,7 @@ impl Config {
     /// # Errors
     /// A mistake, `--help` or `--version`.
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let env = |name: &str| std::env::var_os(name).is_some();
-        match atoll_runtime::config::arguments(args.into_iter().collect(), "ATOLL_", env) {
-            Ok(args) => Self::try_parse_from(args),
-            Err(error) => Err(Self::command().error(ErrorKind::Io, error)),
-        }
+        atoll_runtime::config::read(args)
     }
 
     /// The settings in force. None of them is a secret: secrets are in files.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod diagnostics;
 pub mod files;
+pub mod metrics;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;

@@ -29,6 +29,20 @@ impl std::str::FromStr for LogFormat {
 #[error("unknown log format {0:?}, use text or json")]
 pub struct LogFormatError(String);
 
+/// An error in one line: its message, then its causes unless the message says them already.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 /// Sends events to standard error. `filter` is a directive list such as `info,atoll_link=debug`. Later calls do nothing.
 pub fn init(format: LogFormat, filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
