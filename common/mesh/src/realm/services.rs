@@ -188,7 +188,7 @@ impl Realm {
                 port: port.port,
                 protocol: Protocol::from_app(&port.app_protocol),
                 sni: sni::encode(&kri.with_section(&section)).ok(),
-                endpoints: self.endpoints(context, key, port, local.then_some(&dataplanes)),
+                endpoints: self.endpoints(context, key, spec, port, local.then_some(&dataplanes)),
                 section,
             }
         });
@@ -223,12 +223,20 @@ impl Realm {
         selected
     }
 
-    /// Where a port is served; the `Arc` of the last time if nothing changed.
-    fn endpoints(&self, context: &Context, key: &ResourceKey, port: &Port, own: Option<&Vec<&DataplaneEntry>>) -> Arc<Endpoints> {
+    /// Where a port is served; the `Arc` of the last time if nothing changed. A service of another zone that says that nothing
+    /// serves it has none: a caller then fails at once, instead of at the other zone's ingress.
+    fn endpoints(
+        &self,
+        context: &Context,
+        key: &ResourceKey,
+        spec: &MeshService,
+        port: &Port,
+        own: Option<&Vec<&DataplaneEntry>>,
+    ) -> Arc<Endpoints> {
         let Some(dataplanes) = own else {
             let of_zone = match key.owner {
-                Owner::Zone(uid) => self.zone_endpoints.get(&uid),
-                Owner::Global => None,
+                Owner::Zone(uid) if spec.state != Some(State::Unavailable) => self.zone_endpoints.get(&uid),
+                Owner::Zone(_) | Owner::Global => None,
             };
             return of_zone.map(Arc::clone).unwrap_or_default();
         };

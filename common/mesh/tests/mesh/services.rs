@@ -83,6 +83,17 @@ fn without_identity_or_with_a_disabled_zone_nothing_is_reached() {
 }
 
 #[test]
+fn a_service_of_another_zone_that_nothing_serves_is_not_reached() {
+    let (mut world, service) = with_foreign_service();
+    for (state, reached) in [("Unavailable", 0), ("Available", 1)] {
+        let selector = json!({"dataplaneLabels": {"matchLabels": {"kuma.io/workload": "api"}}});
+        let spec = json!({"selector": selector, "ports": [{"port": 8443, "targetPort": 8443}], "state": state});
+        world.put(Kind::MeshService, "default", "api", zone("b"), &[], spec);
+        assert_eq!(endpoints(&world.service_view(&service)).len(), reached, "{state}");
+    }
+}
+
+#[test]
 fn a_service_of_an_unknown_zone_waits_for_it() {
     let (mut world, _) = with_foreign_service();
     let service = world.service("late", zone("d"), 80);
