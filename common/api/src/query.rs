@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use atoll_model::{Labels, Name, Owner, ResourceKey, Revision};
 use atoll_store::Actor;
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequestParts, Path, Query, rejection::PathRejection};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, StatusCode, Uri, header, request::Parts};
 use serde::Deserialize;
@@ -63,7 +63,11 @@ impl FromRequestParts<Plane> for Ask {
         }
         let query = Parameters::of(&parts.uri)?;
         await_revision(plane, &query).await?;
-        let path = Path::<ItemPath>::from_request_parts(parts, plane).await.map(|Path(path)| path).unwrap_or_default();
+        let path = match Path::<ItemPath>::from_request_parts(parts, plane).await {
+            Ok(Path(path)) => path,
+            Err(PathRejection::MissingPathParams(_)) => ItemPath::default(),
+            Err(_) => return Err(Problem::bad_request("the path cannot be read; percent-encode it as UTF-8")),
+        };
         Ok(Self {
             caller: parts.extensions.get::<Caller>().cloned(),
             peer: parts.extensions.get::<Peer>().copied(),

@@ -158,3 +158,13 @@ spec:
     assert!(places.contains(&("labels[\"a\"]", 5)) && places.contains(&("spec.to[0].default.idleTimeout", 10)), "{places:?}");
     assert!(from_json.json()["invalid_parameters"][0].get("line").is_none());
 }
+
+#[tokio::test]
+async fn paths_and_queries_that_are_no_text() {
+    let api = Api::global().await;
+    for path in ["/meshes/%FF", "/meshes/%FF/meshtimeouts", "/meshes/default/meshtimeouts/%C3%28", "/_kri/%FF"] {
+        api.get(path).await.expect(400);
+    }
+    api.get("/meshes?strict&%FF=1").await.expect(200);
+    api.get("/meshes/default/meshtimeouts/%2e%2e%2f").await.expect(404);
+}
