@@ -1,6 +1,6 @@
 //! Encoded resources and sets of them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use atoll_envoy_api::type_url;
 use bytes::Bytes;
@@ -65,6 +65,8 @@ pub struct Encoded {
     pub version: Arc<str>,
     /// The message, as in the value of an `Any`.
     pub body: Bytes,
+    /// Of listeners: where they are. Envoy refuses a second one there, so the first must be gone before.
+    pub place: Option<SocketAddr>,
 }
 
 impl Encoded {
@@ -72,7 +74,13 @@ impl Encoded {
     pub fn new<M: Message>(kind: ResourceType, name: &str, message: &M) -> Self {
         let body = Bytes::from(message.encode_to_vec());
         let version = format!("{:032x}", xxh3_128(&body));
-        Self { name: name.into(), kind, version: version.into(), body }
+        Self { name: name.into(), kind, version: version.into(), body, place: None }
+    }
+
+    /// The same, at a place.
+    #[must_use]
+    pub fn at(self, place: SocketAddr) -> Self {
+        Self { place: Some(place), ..self }
     }
 
     /// The same with another version.

@@ -12,6 +12,7 @@ pub mod config;
 pub mod server;
 pub mod session;
 mod stream;
+mod totals;
 
 /// The discovery service, in both directions: the server for proxies, the client for tests and load.
 #[allow(clippy::all, clippy::unwrap_used, unreachable_pub, missing_docs)]
@@ -22,3 +23,4 @@ pub mod service {
 pub use config::{EmptySet, ProxyConfig, WhyEmpty};
 pub use server::{Admission, AdsServer, AuthRefusal, Hello, ProxyAuth, ProxySource};
 pub use session::{Carry, Limits, Refusal, Session, Status};
+pub use totals::Totals;

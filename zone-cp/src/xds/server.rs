@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status as GrpcStatus, Streaming};
 
 use super::{
-    Carry, Limits, ProxyConfig, Status,
+    Carry, Limits, ProxyConfig, Status, Totals,
     service::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
     stream,
 };
@@ -94,13 +94,20 @@ pub(super) struct Parts<A, S> {
     pub(super) limits: Limits,
     pub(super) stop: CancellationToken,
     pub(super) uncertain: Uncertain,
+    pub(super) totals: Arc<Totals>,
     tasks: Tasks,
 }
 
 impl<A: ProxyAuth, S: ProxySource> AdsServer<A, S> {
     /// A service whose streams are tasks of `tasks` and end when `stop` is cancelled.
     pub fn new(auth: A, source: S, limits: Limits, tasks: Tasks, stop: CancellationToken) -> Self {
-        Self(Arc::new(Parts { auth, source, limits, stop, uncertain: Uncertain::default(), tasks }))
+        let (uncertain, totals) = (Uncertain::default(), Arc::default());
+        Self(Arc::new(Parts { auth, source, limits, stop, uncertain, totals, tasks }))
+    }
+
+    /// What all streams did, counted on.
+    pub fn totals(&self) -> Arc<Totals> {
+        Arc::clone(&self.0.totals)
     }
 
     /// The tonic service.
@@ -150,6 +157,7 @@ async fn open<A: ProxyAuth, S: ProxySource>(
     let hello = Hello { node_id: node.id.clone(), node_cluster: node.cluster.clone(), authorization };
     let admission = parts.auth.authenticate(&hello).await.map_err(|refusal| {
         tracing::warn!(xds.node = %hello.node_id, error = %refusal, "refused the discovery stream of a proxy");
+        parts.totals.on_refused(&refusal);
         match refusal {
             AuthRefusal::Unauthenticated(why) => GrpcStatus::unauthenticated(why),
             AuthRefusal::Denied(why) => GrpcStatus::permission_denied(why),

@@ -124,10 +124,14 @@ impl<A: ProxyAuth, S: ProxySource> Stream<'_, A, S> {
     }
 
     fn take(&mut self, request: DeltaDiscoveryRequest) -> Result<Taken, GrpcStatus> {
+        let (type_url, nacks) = (request.type_url.clone(), self.session.status().nacks);
         let taken = self.session.on_request(request, now()).map_err(|violation| {
             tracing::warn!(error = %violation, "ending the discovery stream of a proxy that asks for too much");
             GrpcStatus::resource_exhausted(violation.to_string())
         })?;
+        if self.session.status().nacks > nacks {
+            self.parts.totals.on_nack(&type_url);
+        }
         for refusal in &taken.refused {
             tracing::warn!(
                 resource.type = %refusal.kind, resource.name = %refusal.name, reason = %refusal.reason,
@@ -146,6 +150,7 @@ impl<A: ProxyAuth, S: ProxySource> Stream<'_, A, S> {
             );
             // Before it is sent: the proxy may have it from then on.
             self.note();
+            self.parts.totals.on_sent(&response.type_url);
             if self.responses.send(Ok(response)).await.is_err() {
                 return false;
             }

@@ -108,6 +108,10 @@ pub(super) fn tls_inspector() -> ListenerFilter {
     }
 }
 
+/// Never shared: two Envoys that bind one address would each get half of its connections, without an error. Without a socket
+/// too, for Envoy refuses a listener in which this changes.
+pub(super) const REUSE_PORT: Option<bool> = Some(false);
+
 /// How long a connection may take to show how it begins.
 pub(super) const INSPECTION: std::time::Duration = std::time::Duration::from_secs(5);
 

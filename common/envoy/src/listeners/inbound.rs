@@ -76,10 +76,10 @@ pub(crate) fn resources(inbound: &Inbound<'_>) -> Vec<Encoded> {
         continue_on_listener_filters_timeout: inbound.mesh_tls.is_some(),
         traffic_direction: TrafficDirection::Inbound as i32,
         bind_to_port: (!inbound.bind).then_some(false),
-        enable_reuse_port: inbound.bind.then_some(false),
+        enable_reuse_port: filters::REUSE_PORT,
         ..Default::default()
     };
-    let mut resources = vec![Encoded::new(ResourceType::Listener, name, &listener)];
+    let mut resources = vec![Encoded::new(ResourceType::Listener, name, &listener).at(inbound.at)];
     if asks_for_tcp(inbound) {
         resources.push(filters::extension(&name::tcp(name), &filters::tcp_proxy(name, name, inbound.timeouts)));
     }

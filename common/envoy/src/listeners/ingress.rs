@@ -38,9 +38,9 @@ pub(crate) fn listener(name: &str, at: SocketAddr, chains: Vec<FilterChain>) -> 
         listener_filters: vec![filters::tls_inspector()],
         listener_filters_timeout: Some(address::from_std(INSPECTION)),
         traffic_direction: TrafficDirection::Inbound as i32,
-        enable_reuse_port: Some(false),
+        enable_reuse_port: filters::REUSE_PORT,
         tcp_keepalive: Some(address::keepalive()),
         ..Default::default()
     };
-    Encoded::new(ResourceType::Listener, name, &listener)
+    Encoded::new(ResourceType::Listener, name, &listener).at(at)
 }

@@ -18,7 +18,7 @@ use crate::{
 /// Where an outbound listener is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Bound. Only one proxy of a host may bind an address: Envoys share a port without an error unless told not to.
+    /// Bound.
     Bound(SocketAddr),
     /// At the virtual address; redirected traffic gets there without a socket.
     Virtual(SocketAddr),
@@ -41,10 +41,10 @@ pub(crate) fn listener(name: &str, place: Place, protocol: Protocol, timeouts: &
         }],
         traffic_direction: TrafficDirection::Outbound as i32,
         bind_to_port: (!bound).then_some(false),
-        enable_reuse_port: bound.then_some(false),
+        enable_reuse_port: filters::REUSE_PORT,
         ..Default::default()
     };
-    Encoded::new(ResourceType::Listener, name, &listener)
+    Encoded::new(ResourceType::Listener, name, &listener).at(at)
 }
 
 fn filter(name: &str, protocol: Protocol, timeouts: &Effective) -> Filter {

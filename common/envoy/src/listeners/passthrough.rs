@@ -16,9 +16,10 @@ use crate::{
 
 /// The listener `name` on a port of every address, which leads to the cluster of that name.
 pub(crate) fn listener(name: &str, port: u16, direction: TrafficDirection, timeouts: &Effective) -> Encoded {
+    let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
     let listener = Listener {
         name: name.to_owned(),
-        address: Some(address::of(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))),
+        address: Some(address::of(at)),
         stat_prefix: name.to_owned(),
         filter_chains: vec![FilterChain {
             name: name.to_owned(),
@@ -27,8 +28,8 @@ pub(crate) fn listener(name: &str, port: u16, direction: TrafficDirection, timeo
         }],
         use_original_dst: Some(true),
         traffic_direction: direction as i32,
-        enable_reuse_port: Some(false),
+        enable_reuse_port: filters::REUSE_PORT,
         ..Default::default()
     };
-    Encoded::new(ResourceType::Listener, name, &listener)
+    Encoded::new(ResourceType::Listener, name, &listener).at(at)
 }

@@ -8,6 +8,7 @@
 //! - One response of each type is under way.
 //! - Additions go first, what is referred to before what refers to it; removals go last, alone and in the opposite order: a
 //!   refused response is applied in part, its removals always, and a removal must not overtake its replacement.
+//! - The exception: a listener at the place of another that is to go waits until that one is gone.
 //! - A changed cluster's endpoints follow at once, even unchanged: the cluster waits for them, and Envoy does not ask again.
 //! - Removed endpoints are sent as an empty assignment: Envoy acknowledges the removal of endpoints and ignores it.
 //! - After a refusal the rest is sent again at once. What was refused is not, until it changes; the proxy keeps what it had.

@@ -111,6 +111,10 @@ impl Subscription {
                 for name in under_way.sent.iter().map(|sent| &sent.name).chain(&under_way.removed) {
                     self.refused.remove(name);
                 }
+                if !under_way.removed.is_empty() {
+                    // What is gone may have been what stood in the way.
+                    self.refused.clear();
+                }
                 Some(Vec::new())
             }
             Some(error) => Some(self.on_refusal(under_way, &error.message)),
@@ -265,7 +269,20 @@ impl Subscription {
         }
         difference.removed.extend(self.uncertain.iter().filter(|name| self.wants(name) && !set.contains_key(*name)).cloned());
         difference.removed.retain(|name| !self.is_refused(name, None));
+        self.wait_for_places(&mut difference);
         difference
+    }
+
+    /// Holds back listeners at places of others that are to go: Envoy takes one after the other only.
+    fn wait_for_places(&self, difference: &mut Difference) {
+        let place = |name: &Arc<str>| self.held.get(name).and_then(|resource| resource.place);
+        let leaving: BTreeSet<_> = difference.removed.iter().filter_map(place).collect();
+        if leaving.is_empty() {
+            return;
+        }
+        let before = difference.sent.len();
+        difference.sent.retain(|resource| resource.place.is_none_or(|place| !leaving.contains(&place)));
+        difference.skipped += before - difference.sent.len();
     }
 
     fn wants(&self, name: &str) -> bool {

@@ -38,7 +38,7 @@ pub(super) fn resource(kind: ResourceType, name: &str, version: &str) -> Encoded
     Encoded::new(kind, name, &()).with_version(version)
 }
 
-/// Reads `cds a=1 b=1 | lds l=1`.
+/// Reads `cds a=1 b=1 | lds l=1`; `l=1@80` is a listener at port 80.
 pub(super) fn config(revision: u64, text: &str) -> Arc<ProxyConfig> {
     let mut set = ResourceSet::default();
     for part in text.split('|').filter(|part| !part.trim().is_empty()) {
@@ -46,7 +46,12 @@ pub(super) fn config(revision: u64, text: &str) -> Arc<ProxyConfig> {
         let kind = kind(words.next().unwrap());
         for word in words {
             let (name, version) = word.split_once('=').unwrap();
-            set.put(resource(kind, name, version));
+            let (version, place) = version.split_once('@').map_or((version, None), |(version, port)| (version, Some(port)));
+            let resource = resource(kind, name, version);
+            set.put(match place {
+                None => resource,
+                Some(port) => resource.at(([127, 0, 0, 1], port.parse().unwrap()).into()),
+            });
         }
     }
     Arc::new(ProxyConfig::empty(Revision(revision), set, WhyEmpty::NothingToServe))

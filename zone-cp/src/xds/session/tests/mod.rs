@@ -90,6 +90,35 @@ fn removals_go_last_alone_and_in_the_opposite_order() {
 }
 
 #[test]
+fn a_listener_waits_for_its_place() {
+    let mut envoy = Client::settled("cds a=1 | lds k=1@80 l=1@81");
+    envoy.set("cds a=2 | lds l=2@81 m=1@80 n=1@82");
+    envoy.gets(["cds +a=2", "lds +l=2 +n=1"]);
+    envoy.ack("lds");
+    envoy.gets([]);
+    envoy.ack("cds");
+    envoy.gets(["lds -k"]);
+    envoy.ack("lds");
+    envoy.gets(["lds +m=1"]);
+    envoy.ack("lds");
+    envoy.gets([]);
+    assert_eq!(envoy.applied(), Some(2));
+}
+
+#[test]
+fn what_was_refused_is_tried_again_when_something_is_gone() {
+    let mut envoy = Client::settled("cds a=1 | lds k=1");
+    envoy.set("cds a=1 | lds l=1");
+    envoy.gets(["lds +l=1"]);
+    envoy.nack("lds", "it is in the way");
+    envoy.gets(["lds -k"]);
+    envoy.ack("lds");
+    envoy.gets(["lds +l=1"]);
+    envoy.nack("lds", "it is bad");
+    envoy.gets([]);
+}
+
+#[test]
 fn removed_endpoints_are_none() {
     let mut envoy = Client::settled("cds a=1 | eds a=1 | lds l=1");
     envoy.set("cds a=1 | lds l=1");
