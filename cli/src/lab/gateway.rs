@@ -16,6 +16,7 @@ const HTTP: &str = "type.googleapis.com/envoy.extensions.filters.network.http_co
 const HTTP_OPTIONS: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 const ACCESS_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
+const TLS_INSPECTOR: &str = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
 const CARES: &str = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig";
 const DNS_CLUSTER: &str = "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster";
 
@@ -114,6 +115,8 @@ impl Gateway {
             "address": socket(&self.listen.ip().to_string(), self.listen.port()),
             // Two gateways at one address would share its requests without an error.
             "enable_reuse_port": false,
+            // So that the access log knows the server name that the client asked for.
+            "listener_filters": [{"name": "tls_inspector", "typed_config": {"@type": TLS_INSPECTOR}}],
             "filter_chains": [{
                 "transport_socket": {"name": "tls", "typed_config": {
                     "@type": TLS_OF_SERVER,
@@ -205,7 +208,7 @@ impl Gateway {
             "max_session_keys": 0,
             "common_tls_context": {
                 "alpn_protocols": ["http/1.1"],
-                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
                 "validation_context": {"trusted_ca": {"filename": self.ca}, "match_typed_subject_alt_names": [name]},
             },
         }})
@@ -218,7 +221,7 @@ fn access_log_format() -> Value {
         "start": "%START_TIME%",
         "request_id": "%REQUEST_HEADER(X-REQUEST-ID)%",
         "method": "%REQUEST_HEADER(:METHOD)%",
-        "path": "%PATH(WQ:ORIG)%",
+        "path": "%REQUEST_HEADER(:PATH)%",
         "host": "%REQUEST_HEADER(:AUTHORITY)%",
         "via": "%REQUEST_HEADER(VIA)%",
         "protocol": "%PROTOCOL%",

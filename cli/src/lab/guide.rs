@@ -111,6 +111,9 @@ pub fn show_gateway(lab: &Lab, added: &AddedGateway, say: &Say) -> Result<()> {
     say.plain("");
     say.plain(format!("# your service through its gateway in {zone}"));
     say.plain(curl_at(lab, &format!("{name}.acme.corp"), &addresses.sidecar().to_string()));
+    if added.upstream.starts_with("https://") {
+        return Ok(());
+    }
     say.plain(format!("# a gateway for it in {other}: its upstream is the service's mesh hostname, verified"));
     let upstream = format!("https://{}:{GATEWAY_PORT}", super::gateway::mesh_name(name, zone));
     say.plain(format!("bin/atoll lab gateway add --zone {other} --name {name} --upstream {upstream}"));

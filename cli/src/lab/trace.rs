@@ -111,7 +111,10 @@ pub async fn run(lab: &Lab, args: Args) -> Result<()> {
 }
 
 /// The line with the request's id in the access log of a zone's gateway.
-async fn logged(lab: &Lab, zone: &str, id: &str) -> Result<Value> {
+///
+/// # Errors
+/// When it is not written in time.
+pub async fn logged(lab: &Lab, zone: &str, id: &str) -> Result<Value> {
     let log = lab.layout.log(&format!("{}-access", Member::Gateway(zone.to_owned()).name()));
     let find = || -> Option<Value> {
         let text = std::fs::read_to_string(&log).ok()?;

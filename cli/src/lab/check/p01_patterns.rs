@@ -12,6 +12,7 @@ use crate::lab::{
     layout::{GATEWAY_PORT, at},
     member::{AZURE, GCP},
     probe::{self, Outside},
+    trace,
 };
 
 /// Requests of each pattern; each opens a connection of its own.
@@ -98,16 +99,13 @@ async fn verification_is_real(scene: &Scene) -> Result<String> {
     let outside_only = Some(vec!["*.acme.corp".to_owned()]);
     scene.ask(Request::Restart { name: gateway.clone(), certificate_names: outside_only }).await?;
     let client = scene.outside(AZURE, CATALOG)?;
-    let answer = client.get("/").await;
+    let id = uuid::Uuid::new_v4().to_string();
+    let answer = client.open_with("/", "x-request-id", &id).await;
+    let logged = trace::logged(&scene.lab()?, AZURE, &id).await;
     scene.restart(&gateway).await?;
-    let answer = answer?;
     until("the catalog answers again", PATIENCE, async || works(&client).await).await?;
-    ensure!(answer.status == 503, "answered {} {}", answer.status, answer.body);
-    let why = answer.body.to_ascii_lowercase();
-    ensure!(
-        why.contains("certificate_verify_failed") || why.contains("verify san"),
-        "refused for another reason: {}",
-        answer.body
-    );
-    Ok("refused (certificate verify failed)".to_owned())
+    let (status, why) = (answer?.status().as_u16(), logged?["upstream_failure"].as_str().unwrap_or_default().to_owned());
+    ensure!(status == 503 && why.contains("CERTIFICATE_VERIFY_FAILED"), "answered {status}, because of {why:?}");
+    let seen = why.split("certificate_SANs_are_").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
+    Ok(format!("refused, CERTIFICATE_VERIFY_FAILED (SANs {seen})"))
 }

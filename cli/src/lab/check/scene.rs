@@ -167,7 +167,7 @@ impl Scene {
 
     /// Connections that a zone's ingress has taken, ever.
     pub async fn ingress_connections(&self, zone: &str) -> Result<u64> {
-        self.admin(&format!("{zone}-ingress"))?.sum(r"^listener\.self_zoneingress_.*\.downstream_cx_total$").await
+        self.admin(&format!("{zone}-ingress"))?.sum(r"^listener\.self_zoneingress_[^.]*\.downstream_cx_total$").await
     }
 
     /// Asks a zone's mesh DNS.

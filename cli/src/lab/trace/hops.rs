@@ -179,7 +179,7 @@ fn ingress(seen: &Seen) -> Vec<(&'static str, String)> {
                 seen.moved.rise("", "ssl.handshake")
             ),
         ),
-        ("own identity", format!("{}; none of it is used for this connection", seen.identity)),
+        ("own identity", seen.identity.clone()),
     ];
     lines.extend(connections(seen, &cluster));
     lines

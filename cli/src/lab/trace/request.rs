@@ -42,6 +42,7 @@ pub async fn send(ca: &Path, host: &str, address: SocketAddr) -> Result<Sent> {
     let start = Instant::now();
     let stream = tokio::net::TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
     let connected = start.elapsed();
+    stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let name = rustls_pki_types::ServerName::try_from(host.to_owned())?;
     let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.context("the TLS handshake failed")?;
