@@ -1,6 +1,6 @@
 //! Connections of the REST ports: HTTP/1.1 and HTTP/2 with limits that `axum::serve` does not set.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{any::Any, net::SocketAddr, time::Duration};
 
 use axum::{Router, serve::Listener};
 use hyper::body::Incoming;
@@ -9,6 +9,7 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -53,6 +54,10 @@ where
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
+        // TLS listeners do this before the handshake; small answers must not wait for acknowledgements here either.
+        if let Some(plain) = (&io as &dyn Any).downcast_ref::<TcpStream>() {
+            let _ = plain.set_nodelay(true);
+        }
         let peer = Peer { address, tls: scheme == Scheme::Https };
         let service = router.clone().map_request(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(peer);
