@@ -106,13 +106,8 @@ pub enum StartError {
         why: String,
     },
     /// The token for metrics.
-    #[error("cannot read the token for metrics in {path} ({why}); write one line with a secret to it")]
-    MetricsToken {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
+    #[error("--metrics-token-file: {0}")]
+    MetricsToken(#[from] diagnostics::TokenError),
 }
 
 /// Where a running global listens: the real ports.
@@ -322,7 +317,7 @@ impl Ports {
             rest: TcpListener::bind(rest).await.map_err(fail(rest, "REST", "rest-listen"))?,
             rest_tls: TlsListener::bind(rest_tls, web).await.map_err(fail(rest_tls, "REST over TLS", "rest-tls-listen"))?,
             diagnostics: TcpListener::bind(diagnostics).await.map_err(fail(diagnostics, "diagnostics", "diagnostics-listen"))?,
-            metrics_token: metrics_token(config)?,
+            metrics_token: config.metrics_token_file.as_deref().map(diagnostics::read_token).transpose()?,
             link: TlsListener::bind(link, zones).await.map_err(fail(link, "the link", "link-listen"))?,
             join: TlsListener::bind(join, joining).await.map_err(fail(join, "joining zones", "join-listen"))?,
         })
@@ -367,12 +362,4 @@ impl Ports {
             }
         });
     }
-}
-
-fn metrics_token(config: &Config) -> Result<Option<String>, StartError> {
-    let Some(path) = &config.metrics_token_file else { return Ok(None) };
-    let fail = |why: String| StartError::MetricsToken { path: path.clone(), why };
-    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    let token = text.trim();
-    if token.is_empty() { Err(fail("it is empty".to_owned())) } else { Ok(Some(token.to_owned())) }
 }

@@ -138,7 +138,9 @@ impl Renewal {
                     tracing::info!("renewed the link's certificate");
                     return Ok(());
                 }
-                Err(error @ (RenewError::Unavailable(_) | RenewError::Refused(_))) => last = JoinError::Refused(error.to_string()),
+                Err(error @ (RenewError::Unavailable(_) | RenewError::Refused(_))) => {
+                    last = JoinError::Refused(error.to_string())
+                }
             }
         }
         Err(last)

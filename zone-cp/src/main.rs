@@ -42,6 +42,6 @@ async fn serve(config: Config) -> ExitCode {
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("zone-cp: {error}");
+    eprintln!("zone-cp: {}", telemetry::with_causes(error));
     ExitCode::FAILURE
 }

@@ -1,10 +1,8 @@
 //! Assembly of the zone plane: every stage, wired once, readable from top to bottom.
 
 use std::{
-    io,
     net::SocketAddr,
-    path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -12,7 +10,7 @@ use atoll_api::{
     Info, Plane, PlaneParts,
     serve::{self, Scheme},
 };
-use atoll_link::{Answerer, LinkStatus, ZoneConfig, ZoneLink};
+use atoll_link::{LinkStatus, NoAnswers, ZoneConfig, ZoneLink};
 use atoll_mesh::{IndexConfig, MeshIndex};
 use atoll_model::{Clock, Name, labels::Viewpoint};
 use atoll_runtime::{
@@ -20,24 +18,25 @@ use atoll_runtime::{
     diagnostics::{self, Diagnostics, Readiness},
     shutdown::Shutdown,
     tasks::Tasks,
-    tls::{self, ClientAuth, TlsListener},
+    tls::{self, TlsListener},
 };
-use atoll_store::{Store, StoreConfig, StoreError};
-use atoll_trust::ca::{CaError, ServerNames};
-use bytes::Bytes;
+use atoll_store::{Store, StoreConfig, StoreMetrics};
+use atoll_trust::ca::ZoneCa;
 use prometheus_client::registry::Registry;
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, ConfigError,
+    Config,
     dataplanes::Dataplanes,
     defaults,
     engine::{Engine, ZoneView},
+    health::{Health, Stages},
     hosts,
-    identity::{self, DirError, Identities, Joined, Servers, ZoneDir, ZoneReview, ZoneTokens},
-    join::{self, JoinError},
+    identity::{self, Identities, Joined, ZoneDir, ZoneReview, ZoneTokens},
+    join,
+    metrics::ZoneMetrics,
     operator,
     proxies::{
         Parts, Proxies,
@@ -48,69 +47,12 @@ use crate::{
     xds::{self, AdsServer},
 };
 
-/// Why the zone plane did not start. Each text says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A setting cannot work.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The data directory is of no use.
-    #[error(transparent)]
-    Dir(#[from] DirError),
-    /// The zone's store cannot be opened.
-    #[error("the store in {0} cannot be opened: {1}")]
-    Store(String, #[source] StoreError),
-    /// The zone could not join.
-    #[error(transparent)]
-    Join(#[from] JoinError),
-    /// The data directory belongs to another zone.
-    #[error("{0} belongs to zone {1:?}, this is zone {2:?}: use another --data-dir, or --zone {1}")]
-    OtherZone(String, Name, Name),
-    /// A port is taken, or the address is not this machine's.
-    #[error("cannot listen at {address} ({flag}): {source}; stop what listens there, or set --{flag}")]
-    Listen {
-        /// The flag.
-        flag: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// A certificate or key cannot be used.
-    #[error("{0}")]
-    Certificate(String),
-    /// A file cannot be written.
-    #[error("cannot write to the data directory: {0}")]
-    Write(#[source] io::Error),
-    /// The token for metrics cannot be read.
-    #[error("cannot read --metrics-token-file: {0}")]
-    MetricsToken(#[source] io::Error),
-}
+mod listeners;
+mod start_error;
 
-impl From<CaError> for StartError {
-    fn from(error: CaError) -> Self {
-        Self::Certificate(error.to_string())
-    }
-}
-
-impl From<tls::TlsError> for StartError {
-    fn from(error: tls::TlsError) -> Self {
-        Self::Certificate(error.to_string())
-    }
-}
-
-/// Where the plane listens.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// REST without TLS.
-    pub rest: SocketAddr,
-    /// REST over TLS.
-    pub rest_tls: SocketAddr,
-    /// Diagnostics.
-    pub diagnostics: SocketAddr,
-    /// Proxies.
-    pub dataplanes: SocketAddr,
-}
+pub use listeners::Addresses;
+use listeners::Listeners;
+pub use start_error::StartError;
 
 /// A plane that serves.
 pub struct Running {
@@ -138,80 +80,63 @@ impl Running {
     }
 }
 
+/// The folder of the store in the data directory.
+const STORE: &str = "store";
+
 /// Starts everything; what is returned serves.
 ///
 /// # Errors
-/// See [`StartError`].
+/// See [`StartError`]. Nothing is left running but tasks that end with `shutdown`, which is begun.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<Running, StartError> {
     config.validate()?;
     tls::install_provider();
-    let tasks = Tasks::new();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let dir = ZoneDir::open(&config.data_dir, &mut rand::rng())?;
-    let ca = Arc::new(dir.ca(&config.zone, clock.now(), &mut rand::rng())?);
-    let listeners = Listeners::bind(&config, &ca, &clock, &tasks, &shutdown).await?;
+    let started = start(&config, &shutdown).await;
+    if started.is_err() {
+        shutdown.soft().cancel();
+    }
+    started
+}
 
+async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running, StartError> {
     // The store's own tasks outlive the others: what they still write must find it.
-    let of_store = Tasks::new();
-    let store = open_store(&config.data_dir.join("store"), &clock, &of_store).await?;
-    let joined = match &config.global {
-        Some(_) => Some(join::joined(&config, &dir, &*clock, &shutdown).await?),
-        None => None,
-    };
-    let zone = zone_name(&config, joined.as_ref())?;
-    let viewpoint = Viewpoint::Zone { name: zone.clone(), uid: dir.uid(), federated: joined.is_some() };
-    let failed = |error| StartError::Store(config.data_dir.display().to_string(), error);
-    defaults::make(&store, &viewpoint).await.map_err(failed)?;
-
-    let identities = Arc::new(Identities::open(
-        &config.data_dir.join("identity"),
-        zone.clone(),
-        dir.uid(),
-        clock.now(),
-        StdRng::from_os_rng(),
-    )?);
-    let tokens = ZoneTokens::new(dir.signing_key()?, dir.uid(), store.clone(), clock.clone(), StdRng::from_os_rng());
-    operator::write(&dir, &ca, &tokens, listeners.addresses.rest_tls).map_err(StartError::Write)?;
-
-    let index = MeshIndex::new(viewpoint.clone(), IndexConfig::default(), Arc::new(identity::acceptance()));
-    let (engine, view) = Engine::new(store.clone(), index, identities.clone(), clock.clone());
-    let addresses = hosts::start(engine.hosts(), &tasks, shutdown.soft());
-    tasks.spawn("engine", engine.run(addresses, shutdown.soft()));
-
-    let dataplanes = Dataplanes::new(store.clone(), viewpoint.owner());
-    let runners = Runners::start(dataplanes.clone(), clock.clone(), Limits::default(), &tasks, shutdown.soft());
-    let parts = Parts { view: view.clone(), identities, store: store.clone(), clock: clock.clone() };
-    let proxies = Proxies::start(parts, &tasks, shutdown.soft()).await.map_err(failed)?;
-    let envoys = EnvoySource::new(proxies.clone(), runners.clone());
-    let status_of_envoys = envoys.statuses();
-
-    let link = match joined {
-        Some(joined) => Some(start_link(&config, joined, &dir, &store, &clock, &tasks, &shutdown)?),
-        None => None,
-    };
-    let runner_view = runners.view();
-    let runner_service = RunnerService::new(
-        runners,
-        dataplanes.clone(),
-        Arc::new(tokens.clone()),
-        Arc::new(proxies),
-        Settings::new(viewpoint.clone(), zone.clone()),
-        tasks.clone(),
-        shutdown.soft(),
-    );
-    let auth = EnvoyAuth { tokens: Arc::new(tokens.clone()), dataplanes };
-    let ads = AdsServer::new(auth, envoys, xds::Limits::default(), tasks.clone(), shutdown.soft());
-    serve_dataplanes(listeners.dataplanes, runner_service, ads, &tasks, shutdown.soft());
-
-    tasks.spawn("store.prune", prune(store.clone(), shutdown.soft()));
-    let status = ZoneStatus { view: view.clone(), runners: runner_view, envoys: status_of_envoys, link: link.clone() };
-    let plane = plane(&config, &viewpoint, &store, &clock, tokens, status);
-    serve_rest(plane, listeners.rest, listeners.rest_tls, &tasks, &shutdown);
-    serve_diagnostics(&config, listeners.diagnostics, &store, &tasks, &shutdown)?;
-
+    let (tasks, of_store) = (Tasks::new(), Tasks::new());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (dir_failed, store_failed) = (StartError::dir(config), StartError::store(config));
+    let dir = ZoneDir::open(&config.data_dir, &mut rand::rng()).map_err(&dir_failed)?;
+    let ca = Arc::new(dir.ca(&config.zone, clock.now(), &mut rand::rng()).map_err(&dir_failed)?);
+    let listeners = Listeners::bind(config, &ca, &clock, &tasks, shutdown).await?;
     let addresses = listeners.addresses;
+    let health = Health::new(shutdown.soft());
+    let registry = serve_diagnostics(config, listeners.diagnostics, &health, &tasks, shutdown.soft())?;
+
+    let journal = StoreConfig::Sqlite { dir: config.data_dir.join(STORE) };
+    let store = Store::open(journal, clock.clone(), &of_store).await.map_err(&store_failed)?;
+    let joined = match &config.global {
+        Some(_) => {
+            health.joining();
+            Some(join::joined(config, &dir, &*clock, shutdown).await?)
+        }
+        None => None,
+    };
+    let zone = zone_name(config, joined.as_ref())?;
+    let viewpoint = Viewpoint::Zone { name: zone.clone(), uid: dir.uid(), federated: joined.is_some() };
+    defaults::make(&store, &viewpoint).await.map_err(&store_failed)?;
+    let copied = !store.peer_cursors().await.map_err(&store_failed)?.is_empty();
+
+    let base = Base { config, shutdown, tasks, clock, dir, store, zone, viewpoint };
+    let (identities, tokens) = base.keys(&ca, addresses.rest_tls)?;
+    let view = base.start_engine(&identities);
+    let link = joined.map(|joined| base.start_link(joined)).transpose()?;
+    let seen = Seen { health: health.clone(), view: view.clone(), link: link.clone() };
+    let (status, metrics) = base.serve_proxies(listeners.dataplanes, identities, &tokens, seen).await?;
+    base.serve_rest(listeners.rest, listeners.rest_tls, tokens, status, &health);
+    register(&registry, metrics, &base.store);
+
+    let Base { tasks, store, zone, .. } = base;
+    tasks.spawn("store.prune", prune(store.clone(), shutdown.soft()));
+    health.running(Stages { store: store.clone(), view: view.clone(), link: link.clone(), copied: copied.into() });
     tracing::info!(zone = %zone, dataplanes = %addresses.dataplanes, rest = %addresses.rest_tls, "zone {zone} serves");
-    Ok(Running { addresses, store, view, link, tasks, of_store, shutdown })
+    Ok(Running { addresses, store, view, link, tasks, of_store, shutdown: shutdown.clone() })
 }
 
 /// The zone's name; a data directory keeps the one under which it joined.
@@ -225,112 +150,120 @@ fn zone_name(config: &Config, joined: Option<&Joined>) -> Result<Name, StartErro
     }
 }
 
-async fn open_store(folder: &Path, clock: &Arc<dyn Clock>, tasks: &Tasks) -> Result<Store, StartError> {
-    let opened = Store::open(StoreConfig::Sqlite { dir: folder.to_owned() }, clock.clone(), tasks).await;
-    opened.map_err(|error| StartError::Store(folder.display().to_string(), error))
-}
-
-/// Every port, bound before anything else is done, so that a taken one is known at once.
-struct Listeners {
-    rest: TcpListener,
-    rest_tls: TlsListener,
-    diagnostics: TcpListener,
-    dataplanes: TlsListener,
-    addresses: Addresses,
-}
-
-impl Listeners {
-    async fn bind(
-        config: &Config,
-        ca: &Arc<atoll_trust::ca::ZoneCa>,
-        clock: &Arc<dyn Clock>,
-        tasks: &Tasks,
-        shutdown: &Shutdown,
-    ) -> Result<Self, StartError> {
-        let names = server_names(config);
-        let servers = Servers::new(Arc::clone(ca), names, Arc::clone(clock), StdRng::from_os_rng())
-            .map_err(|error| StartError::Certificate(error.to_string()))?;
-        let h2: &[&[u8]] = &[b"h2"];
-        let http: &[&[u8]] = &[b"h2", b"http/1.1"];
-        let for_dataplanes = tls::server_config(servers.identity(), ClientAuth::None, h2)?;
-        let for_rest = tls::server_config(servers.identity(), ClientAuth::None, http)?;
-        tasks.spawn("servers", servers.run(shutdown.soft()));
-
-        let rest = plain("rest-listen", config.rest_listen).await?;
-        let diagnostics = plain("diagnostics-listen", config.diagnostics_listen).await?;
-        let listen = |flag, address| move |source| StartError::Listen { flag, address, source };
-        let rest_tls = TlsListener::bind(config.rest_tls_listen, for_rest).await;
-        let rest_tls = rest_tls.map_err(listen("rest-tls-listen", config.rest_tls_listen))?;
-        let dataplanes = TlsListener::bind(config.dp_listen, for_dataplanes).await;
-        let dataplanes = dataplanes.map_err(listen("dp-listen", config.dp_listen))?;
-        let addresses = Addresses {
-            rest: rest.local_addr().unwrap_or(config.rest_listen),
-            rest_tls: rest_tls.local_addr(),
-            diagnostics: diagnostics.local_addr().unwrap_or(config.diagnostics_listen),
-            dataplanes: dataplanes.local_addr(),
-        };
-        Ok(Self { rest, rest_tls, diagnostics, dataplanes, addresses })
-    }
-}
-
-async fn plain(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { flag, address, source })
-}
-
-/// What people and proxies dial.
-fn server_names(config: &Config) -> ServerNames {
-    let host = hostname();
-    let listened = [config.rest_tls_listen.ip(), config.dp_listen.ip()].map(|ip| ip.to_string());
-    let dialled = ["localhost", "127.0.0.1", "::1", &host].into_iter();
-    let dialled = dialled.chain(listened.iter().map(String::as_str)).chain(config.tls_san.iter().map(String::as_str));
-    ServerNames::of(dialled.filter(|name| !name.is_empty() && *name != "0.0.0.0" && *name != "::"))
-}
-
 fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
 }
 
-fn start_link(
-    config: &Config,
-    joined: Joined,
-    dir: &ZoneDir,
-    store: &Store,
-    clock: &Arc<dyn Clock>,
-    tasks: &Tasks,
-    shutdown: &Shutdown,
-) -> Result<watch::Receiver<Arc<LinkStatus>>, StartError> {
-    let settings = ZoneConfig {
-        addresses: config.global.iter().cloned().collect(),
-        name: joined.zone_name.clone(),
-        uid: dir.uid(),
-        instance: "0".to_owned(),
-        software: env!("CARGO_PKG_VERSION").to_owned(),
-        cluster_id: joined.cluster_id,
-    };
-    let (identity, shown) = watch::channel(Arc::new(joined.identity()?));
-    let review = Arc::new(ZoneReview::new(store.clone()));
-    let link = ZoneLink::new(settings, shown, store.clone(), review, Arc::new(NoAnswers), tasks);
-    let status = link.status();
-    let (running, end) = (link, shutdown.clone());
-    let renewal = join::Renewal {
-        joined,
-        identity,
-        dir: dir.clone(),
-        clock: Arc::clone(clock),
-        addresses: config.global.iter().cloned().collect(),
-    };
-    tasks.spawn("link.renewal", renewal.run(shutdown.soft()));
-    tasks.spawn("link", async move { running.run(&end).await });
-    Ok(status)
+/// What every stage stands on.
+struct Base<'a> {
+    config: &'a Config,
+    shutdown: &'a Shutdown,
+    tasks: Tasks,
+    clock: Arc<dyn Clock>,
+    dir: ZoneDir,
+    store: Store,
+    zone: Name,
+    viewpoint: Viewpoint,
 }
 
-/// This version answers no queries of global.
-struct NoAnswers;
+/// What others watch.
+struct Seen {
+    health: Health,
+    view: watch::Receiver<Arc<ZoneView>>,
+    link: Option<watch::Receiver<Arc<LinkStatus>>>,
+}
 
-#[tonic::async_trait]
-impl Answerer for NoAnswers {
-    async fn answer(&self, path: &str, _: Bytes) -> Result<Bytes, String> {
-        Err(format!("this version answers no query {path:?}"))
+impl Base<'_> {
+    /// Opens the zone's keys; the first start writes the operator's credential.
+    fn keys(&self, ca: &ZoneCa, rest: SocketAddr) -> Result<(Arc<Identities>, ZoneTokens), StartError> {
+        let (config, clock, failed) = (self.config, &self.clock, StartError::dir(self.config));
+        let (folder, uid) = (config.data_dir.join("identity"), self.dir.uid());
+        let identities = Identities::open(&folder, self.zone.clone(), uid, clock.now(), StdRng::from_os_rng());
+        let identities = Arc::new(identities.map_err(&failed)?);
+        let key = self.dir.signing_key().map_err(&failed)?;
+        let tokens = ZoneTokens::new(key, uid, self.store.clone(), clock.clone(), StdRng::from_os_rng());
+        let written = operator::write(&self.dir, ca, &tokens, rest);
+        written.map_err(|error| StartError::Write(config.data_dir.display().to_string(), error))?;
+        Ok((identities, tokens))
+    }
+
+    fn start_engine(&self, identities: &Arc<Identities>) -> watch::Receiver<Arc<ZoneView>> {
+        let index = MeshIndex::new(self.viewpoint.clone(), IndexConfig::default(), Arc::new(identity::acceptance()));
+        let (engine, view) = Engine::new(self.store.clone(), index, identities.clone(), self.clock.clone());
+        let found = hosts::start(engine.hosts(), &self.tasks, self.shutdown.soft());
+        self.tasks.spawn("engine", engine.run(found, self.shutdown.soft()));
+        view
+    }
+
+    fn start_link(&self, joined: Joined) -> Result<watch::Receiver<Arc<LinkStatus>>, StartError> {
+        let addresses: Vec<String> = self.config.global.iter().cloned().collect();
+        let settings = ZoneConfig {
+            addresses: addresses.clone(),
+            name: joined.zone_name.clone(),
+            uid: self.dir.uid(),
+            instance: join::INSTANCE.to_owned(),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster_id: joined.cluster_id,
+        };
+        let (identity, shown) = watch::channel(Arc::new(joined.identity()?));
+        let review = Arc::new(ZoneReview::new(self.store.clone()));
+        let link = ZoneLink::new(settings, shown, self.store.clone(), review, Arc::new(NoAnswers), &self.tasks);
+        let (status, end) = (link.status(), self.shutdown.clone());
+        let renewal = join::Renewal { joined, identity, dir: self.dir.clone(), clock: Arc::clone(&self.clock), addresses };
+        self.tasks.spawn("link.renewal", renewal.run(self.shutdown.soft()));
+        self.tasks.spawn("link", async move { link.run(&end).await });
+        Ok(status)
+    }
+
+    /// Serves Envoys and runners; what is given back shows how they fare.
+    async fn serve_proxies(
+        &self,
+        listener: TlsListener,
+        identities: Arc<Identities>,
+        tokens: &ZoneTokens,
+        seen: Seen,
+    ) -> Result<(ZoneStatus, ZoneMetrics), StartError> {
+        let (tasks, stop, clock, store) = (&self.tasks, self.shutdown.soft(), &self.clock, &self.store);
+        let Seen { health, view, link } = seen;
+        let dataplanes = Dataplanes::new(store.clone(), self.viewpoint.owner());
+        let runners = Runners::start(dataplanes.clone(), clock.clone(), Limits::default(), tasks, stop.clone());
+        let parts = Parts { view: view.clone(), identities: identities.clone(), store: store.clone(), clock: clock.clone() };
+        let proxies = Proxies::start(parts, tasks, stop.clone()).await.map_err(StartError::store(self.config))?;
+        let envoys = EnvoySource::new(proxies.clone(), runners.clone());
+        let auth = EnvoyAuth { tokens: Arc::new(tokens.clone()), dataplanes: dataplanes.clone() };
+        let ads = AdsServer::new(auth, envoys.clone(), xds::Limits::default(), tasks.clone(), stop.clone());
+        let (of_runners, envoys, xds, renewal) = (runners.view(), envoys.statuses(), ads.totals(), proxies.renewal());
+        let service = RunnerService::new(
+            runners,
+            dataplanes,
+            Arc::new(tokens.clone()),
+            Arc::new(proxies),
+            Settings::new(self.viewpoint.clone(), self.zone.clone()),
+            tasks.clone(),
+            stop.clone(),
+        );
+        serve_dataplanes(listener, service, ads, tasks, stop);
+        let status = ZoneStatus { view: view.clone(), runners: of_runners.clone(), envoys: envoys.clone(), link: link.clone() };
+        Ok((status, ZoneMetrics { health, view, link, runners: of_runners, envoys, xds, identities, renewal }))
+    }
+
+    fn serve_rest(&self, rest: TcpListener, rest_tls: TlsListener, tokens: ZoneTokens, status: ZoneStatus, health: &Health) {
+        let (config, store, health) = (self.config, &self.store, health.clone());
+        let plane = Plane::new(PlaneParts {
+            viewpoint: self.viewpoint.clone(),
+            store: store.clone(),
+            clock: self.clock.clone(),
+            authenticate: Arc::new(tokens.clone()),
+            tokens: Arc::new(tokens),
+            status: Arc::new(status),
+            admission: Arc::new(atoll_api::plane::AdmitAll),
+            info: Info::new(hostname(), format!("{}-0", config.zone), store.cluster_id().to_string(), &self.viewpoint),
+            config: config.shown(),
+            ready: Arc::new(move || health.ready()),
+        });
+        let (router, stop) = (atoll_api::router(plane), self.shutdown.soft());
+        self.tasks.spawn("rest", serve::serve(rest, router.clone(), Scheme::Http, stop.clone()));
+        self.tasks.spawn("rest.tls", serve::serve(rest_tls, router, Scheme::Https, stop));
     }
 }
 
@@ -358,30 +291,6 @@ fn serve_dataplanes(
     });
 }
 
-fn plane(
-    config: &Config,
-    viewpoint: &Viewpoint,
-    store: &Store,
-    clock: &Arc<dyn Clock>,
-    tokens: ZoneTokens,
-    status: ZoneStatus,
-) -> Plane {
-    let available = store.availability();
-    let info = Info::new(hostname(), format!("{}-0", config.zone), store.cluster_id().to_string(), viewpoint);
-    Plane::new(PlaneParts {
-        viewpoint: viewpoint.clone(),
-        store: store.clone(),
-        clock: clock.clone(),
-        authenticate: Arc::new(tokens.clone()),
-        tokens: Arc::new(tokens),
-        status: Arc::new(status),
-        admission: Arc::new(atoll_api::plane::AdmitAll),
-        info,
-        config: config.shown(),
-        ready: Arc::new(move || if *available.borrow() { Ok(()) } else { Err("the store cannot be written".to_owned()) }),
-    })
-}
-
 /// How often old tombstones are taken away, in small steps.
 const PRUNE: Duration = Duration::from_secs(60);
 
@@ -397,35 +306,28 @@ async fn prune(store: Store, stop: CancellationToken) {
     }
 }
 
-fn serve_rest(plane: Plane, rest: TcpListener, rest_tls: TlsListener, tasks: &Tasks, shutdown: &Shutdown) {
-    let router = atoll_api::router(plane);
-    tasks.spawn("rest", serve::serve(rest, router.clone(), Scheme::Http, shutdown.soft()));
-    tasks.spawn("rest.tls", serve::serve(rest_tls, router, Scheme::Https, shutdown.soft()));
-}
-
+/// Serves from the first moment, so that a zone that waits says what for.
 fn serve_diagnostics(
     config: &Config,
     listener: TcpListener,
-    store: &Store,
+    health: &Health,
     tasks: &Tasks,
-    shutdown: &Shutdown,
-) -> Result<(), StartError> {
-    let token = config.metrics_token_file.as_ref().map(std::fs::read_to_string).transpose().map_err(StartError::MetricsToken)?;
-    let available = store.availability();
-    let ready = move || match *available.borrow() {
-        true => Readiness::Ready,
-        false => Readiness::NotReady("the store cannot be written; proxies are served from memory".to_owned()),
-    };
-    let diagnostics = Diagnostics {
-        ready: Arc::new(ready),
-        registry: Arc::new(Mutex::new(Registry::default())),
-        metrics_token: token.map(|token| token.trim().to_owned()),
-    };
-    let stop = shutdown.soft();
+    stop: CancellationToken,
+) -> Result<Arc<Mutex<Registry>>, StartError> {
+    let metrics_token = config.metrics_token_file.as_deref().map(diagnostics::read_token).transpose()?;
+    let (health, registry) = (health.clone(), Arc::new(Mutex::new(Registry::default())));
+    let ready = move || health.ready().map_or_else(Readiness::NotReady, |()| Readiness::Ready);
+    let diagnostics = Diagnostics { ready: Arc::new(ready), registry: registry.clone(), metrics_token };
     tasks.spawn("diagnostics", async move {
         if let Err(error) = diagnostics::serve(listener, diagnostics, stop).await {
             tracing::error!(%error, "the diagnostics port does not serve any more");
         }
     });
-    Ok(())
+    Ok(registry)
+}
+
+fn register(registry: &Mutex<Registry>, metrics: ZoneMetrics, store: &Store) {
+    let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+    registry.register_collector(Box::new(StoreMetrics::new(store.clone())));
+    registry.register_collector(Box::new(metrics));
 }

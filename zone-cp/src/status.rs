@@ -55,7 +55,7 @@ impl ZoneStatus {
         let runners = Arc::clone(&self.runners.borrow());
         let proxy = runners.proxies.get(id)?;
         let about = proxy.about.clone().unwrap_or_default();
-        let envoy = self.envoys.borrow().get(id).cloned().unwrap_or_default();
+        let envoy = self.envoys.borrow().get(id).map(|seen| seen.status.clone()).unwrap_or_default();
         let refused: Vec<_> = envoy
             .refused
             .iter()

@@ -1,6 +1,9 @@
 //! The diagnostics port: `/healthy`, `/ready` and `/metrics`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Router,
@@ -31,6 +34,27 @@ pub struct Diagnostics {
     pub registry: Arc<Mutex<Registry>>,
     /// Wanted as a bearer token for `/metrics`, where the port is open to other machines.
     pub metrics_token: Option<String>,
+}
+
+/// Why a file gives no token for `/metrics`.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// It cannot be read.
+    #[error("cannot read the token for metrics in {0} ({1}); write one line with a secret to it")]
+    Read(PathBuf, std::io::Error),
+    /// There is nothing in it.
+    #[error("the token for metrics in {0} is empty; write one line with a secret to it")]
+    Empty(PathBuf),
+}
+
+/// Reads the token that `/metrics` wants.
+///
+/// # Errors
+/// When the file cannot be read, or holds nothing.
+pub fn read_token(path: &Path) -> Result<String, TokenError> {
+    let text = std::fs::read_to_string(path).map_err(|error| TokenError::Read(path.to_owned(), error))?;
+    let token = text.trim();
+    if token.is_empty() { Err(TokenError::Empty(path.to_owned())) } else { Ok(token.to_owned()) }
 }
 
 /// Serves until `stop` is cancelled.

@@ -88,6 +88,8 @@ struct State {
     issuers: BTreeMap<ResourceKey, Issuer>,
     rng: StdRng,
     purged: Timestamp,
+    /// Certificates issued since the start.
+    issued: u64,
 }
 
 struct Issuer {
@@ -112,7 +114,7 @@ impl Identities {
                 issuers.insert(cas.identity().clone(), Issuer { cas, leaves, leaf_life: LEAF_LIFE });
             }
         }
-        let state = Mutex::new(State { issuers, rng, purged: now });
+        let state = Mutex::new(State { issuers, rng, purged: now, issued: 0 });
         Ok(Self { root: root.to_owned(), zone, uid, state, changed: watch::Sender::new(0) })
     }
 
@@ -169,6 +171,7 @@ impl Identities {
                 let leaf = Leaf { issuer: ca.pin(), certificate };
                 let secret = secret(proxy, &leaf, leaf.renew_at());
                 issuer.leaves.put(proxy.spiffe_id.clone(), leaf);
+                state.issued += 1;
                 Ok(secret)
             }
             Err(source) => match held {
@@ -179,6 +182,11 @@ impl Identities {
                 None => Err(IdentityError::Ca { identity: proxy.identity.clone(), source }),
             },
         }
+    }
+
+    /// How many certificates were issued since the program started.
+    pub fn issued(&self) -> u64 {
+        self.lock().issued
     }
 
     fn advance(&self, state: &mut State, wanted: &Wanted, now: Timestamp) -> Result<bool, CasError> {

@@ -39,8 +39,17 @@ impl ProxyAuth for EnvoyAuth {
     }
 }
 
-/// What streams said last, by proxy.
-pub type Statuses = BTreeMap<ProxyId, Status>;
+/// The streams of one proxy.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// How many are open.
+    pub streams: u32,
+    /// What was said last.
+    pub status: Status,
+}
+
+/// Every proxy that has a stream.
+pub type Statuses = BTreeMap<ProxyId, Seen>;
 
 /// Joins the builder, the runners' registry and the statuses.
 #[derive(Clone)]
@@ -63,19 +72,40 @@ impl EnvoySource {
 }
 
 impl ProxySource for EnvoySource {
-    type Presence = EnvoyPresence;
+    type Presence = Presence;
 
     fn subscribe(&self, proxy: &ProxyId) -> watch::Receiver<Option<Arc<ProxyConfig>>> {
         self.proxies.subscribe(proxy)
     }
 
-    fn attached(&self, proxy: &ProxyId) -> EnvoyPresence {
-        self.runners.envoy_attached(proxy.clone())
+    fn attached(&self, proxy: &ProxyId) -> Presence {
+        self.statuses.send_modify(|all| all.entry(proxy.clone()).or_default().streams += 1);
+        Presence { proxy: proxy.clone(), statuses: self.statuses.clone(), _of_runner: self.runners.envoy_attached(proxy.clone()) }
     }
 
     fn report(&self, proxy: &ProxyId, status: &Status) {
         self.statuses.send_modify(|all| {
-            all.insert(proxy.clone(), status.clone());
+            all.entry(proxy.clone()).or_default().status.clone_from(status);
+        });
+    }
+}
+
+/// An open stream; dropped when it ends.
+pub struct Presence {
+    proxy: ProxyId,
+    statuses: watch::Sender<Statuses>,
+    _of_runner: EnvoyPresence,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.statuses.send_modify(|all| {
+            if let Some(seen) = all.get_mut(&self.proxy) {
+                seen.streams = seen.streams.saturating_sub(1);
+                if seen.streams == 0 {
+                    all.remove(&self.proxy);
+                }
+            }
         });
     }
 }

@@ -12,7 +12,7 @@ use atoll_mesh::{
     snapshot::{NameTarget, OrdMap, ProxyView, Service},
     trust::TrustBundles,
 };
-use atoll_model::{Clock, Name, ResourceKey, Revision};
+use atoll_model::{Clock, Name, ResourceKey, Revision, Timestamp};
 use atoll_runtime::tasks::Tasks;
 use atoll_store::Store;
 use ipnet::IpNet;
@@ -34,6 +34,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Proxies {
     commands: mpsc::UnboundedSender<Command>,
+    renewal: watch::Receiver<Option<Timestamp>>,
 }
 
 #[derive(Debug)]
@@ -52,8 +53,14 @@ impl Proxies {
     pub async fn start(parts: Parts, tasks: &Tasks, stop: CancellationToken) -> Result<Self, atoll_store::StoreError> {
         let remembered = memory::load(&parts.store).await?;
         let (commands, inbox) = mpsc::unbounded_channel();
-        tasks.spawn("proxies", Builder::new(parts, remembered).run(inbox, stop));
-        Ok(Self { commands })
+        let (shown, renewal) = watch::channel(None);
+        tasks.spawn("proxies", Builder::new(parts, remembered, shown).run(inbox, stop));
+        Ok(Self { commands, renewal })
+    }
+
+    /// When the first of the certificates of connected proxies is renewed.
+    pub fn renewal(&self) -> watch::Receiver<Option<Timestamp>> {
+        self.renewal.clone()
     }
 
     /// What a proxy should have, now and later; `None` until its Dataplane is known here.
@@ -94,7 +101,8 @@ struct Builder {
     /// The encoded trust bundle of each mesh, by the bundle's fingerprint.
     bundles: BTreeMap<Name, (u128, Arc<atoll_envoy::Encoded>)>,
     /// When the first of the issued certificates must be renewed.
-    renew_at: Option<atoll_model::Timestamp>,
+    renew_at: Option<Timestamp>,
+    shown: watch::Sender<Option<Timestamp>>,
 }
 
 /// One proxy that somebody listens for.
@@ -116,7 +124,7 @@ struct BoundFor {
 }
 
 impl Builder {
-    fn new(parts: Parts, remembered: BTreeMap<ProxyId, Remembered>) -> Self {
+    fn new(parts: Parts, remembered: BTreeMap<ProxyId, Remembered>, shown: watch::Sender<Option<Timestamp>>) -> Self {
         Self {
             parts,
             cache: Cache::default(),
@@ -125,6 +133,7 @@ impl Builder {
             unsaved: BTreeSet::new(),
             bundles: BTreeMap::new(),
             renew_at: None,
+            shown,
         }
     }
 
@@ -148,6 +157,7 @@ impl Builder {
                 },
                 () = tokio::time::sleep(renew.unwrap_or_default()), if renew.is_some() => self.build_all(),
             }
+            self.shown.send_replace(self.renew_at);
             self.save().await;
         }
     }
