@@ -1,0 +1,149 @@
+//! Workload CAs of zones, and what a zone that lies could make of its own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use atoll_mesh::trust::TrustBundles;
+use atoll_trust::ca::WorkloadCa;
+use chrono::{TimeDelta, Utc};
+use rand::{SeedableRng, rngs::StdRng};
+use rcgen::{CertificateParams, CustomExtension, DnType, Issuer, KeyPair, SanType};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+};
+
+/// Certificate chain and key as PEM.
+#[derive(Clone)]
+pub(crate) struct Leaf {
+    pub(crate) chain: String,
+    pub(crate) key: String,
+}
+
+pub(crate) fn ca(domain: &str) -> WorkloadCa {
+    WorkloadCa::generate(&domain.parse().expect("a domain"), Utc::now(), &mut StdRng::seed_from_u64(1)).expect("a CA")
+}
+
+pub(crate) fn leaf(ca: &WorkloadCa, path: &str) -> Leaf {
+    let id = format!("spiffe://{}{path}", ca.trust_domain()).parse().expect("an id");
+    let leaf = ca.issue(&id, TimeDelta::hours(1), Utc::now(), &mut StdRng::seed_from_u64(2)).expect("a leaf");
+    Leaf { chain: leaf.chain_pem, key: leaf.key_pem.expose().to_owned() }
+}
+
+/// A leaf with names that the CA itself would never sign.
+pub(crate) fn forged(ca: &WorkloadCa, names: &[SanType]) -> Leaf {
+    sign(ca.cert_pem(), ca.key_pem().expose(), names)
+}
+
+fn sign(ca: &str, ca_key: &str, names: &[SanType]) -> Leaf {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.subject_alt_names = names.to_vec();
+    let issuer = Issuer::from_ca_cert_pem(ca, KeyPair::from_pem(ca_key).expect("a key")).expect("a CA");
+    Leaf { chain: params.signed_by(&key, &issuer).expect("a leaf").pem(), key: key.serialize_pem() }
+}
+
+/// A CA without constraints, as one made by somebody else would be, and a leaf of it.
+pub(crate) fn unconstrained(names: &[SanType]) -> (String, Leaf) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "somebody else");
+    params.custom_extensions = Vec::<CustomExtension>::new();
+    let certificate = params.self_signed(&key).expect("a CA").pem();
+    let leaf = sign(&certificate, &key.serialize_pem(), names);
+    (certificate, leaf)
+}
+
+pub(crate) fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().expect("ASCII"))
+}
+
+pub(crate) fn dns(text: &str) -> SanType {
+    SanType::DnsName(text.try_into().expect("ASCII"))
+}
+
+/// Bundles of CAs by trust domain.
+pub(crate) fn bundles(cas: &[(&str, &str)]) -> TrustBundles {
+    let mut all: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+    for (domain, pem) in cas {
+        all.entry(domain.parse().expect("a domain")).or_default().insert((*pem).to_owned());
+    }
+    TrustBundles::new(all)
+}
+
+fn parts(leaf: &Leaf) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let chain = CertificateDer::pem_slice_iter(leaf.chain.as_bytes()).collect::<Result<_, _>>().expect("PEM");
+    (chain, PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).expect("PEM"))
+}
+
+/// A client that shows `leaf` and believes every server: what the server does is under test.
+pub(crate) fn client(leaf: &Leaf) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let (chain, key) = parts(leaf);
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(BelievesAll))
+        .with_client_auth_cert(chain, key)
+        .expect("a certificate");
+    config.alpn_protocols = vec![b"kuma".to_vec()];
+    Arc::new(config)
+}
+
+/// A server that shows `leaf` and asks for nothing.
+pub(crate) fn server(leaf: &Leaf) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let (chain, key) = parts(leaf);
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a certificate");
+    config.alpn_protocols = vec![b"kuma".to_vec()];
+    Arc::new(config)
+}
+
+#[derive(Debug)]
+struct BelievesAll;
+
+impl ServerCertVerifier for BelievesAll {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519]
+    }
+}
