@@ -6,33 +6,34 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    future::{Future, pending},
     mem,
-    pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
-use atoll_model::{Clock, Revision, Timestamp};
+use atoll_model::{Clock, Revision};
 use atoll_runtime::{backoff::Backoff, tasks::Tasks};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 use tracing::{error, info};
 use uuid::Uuid;
 
+use self::flight::{Chore, Commits, Failing, Flight, Landed, do_chore, landing, until};
 use super::{
     PRUNE_EVERY, Published, Publisher, Reply, Request,
-    group::{Outcome, answer, fail_all, refusal, stage, stage_one},
+    group::{answer, fail_all, refusal, stage, stage_one},
     prune_limits,
 };
 use crate::{
     Durable, PeerCursor, Pruned, StoreError, TableSnapshot,
     error::Cause,
-    journal::{Log, LogError, Position, PruneLimits, Rows, Surroundings},
+    journal::{Log, LogError, Position, Rows},
     plan::Plan,
 };
+
+mod flight;
 
 /// How long a batch of a peer waits behind a commit whose disk does not answer.
 const STALLED_AFTER: Duration = Duration::from_millis(100);
@@ -71,7 +72,7 @@ pub(crate) async fn start(
         waiting: Vec::new(),
         alone: VecDeque::new(),
         held: Vec::new(),
-        chores: Vec::new(),
+        chores: VecDeque::new(),
         flight: None,
         failing: None,
         closing: None,
@@ -100,60 +101,16 @@ struct Committer {
     alone: VecDeque<Request>,
     /// Early batches that came while commits were in flight.
     held: Vec<Request>,
-    chores: Vec<Chore>,
+    chores: VecDeque<Chore>,
     flight: Option<Flight>,
     failing: Option<Failing>,
     /// Set when no more is taken; told when all is written.
     closing: Option<Option<oneshot::Sender<()>>>,
 }
 
-/// The disk does not take writes.
-struct Failing {
-    since: Timestamp,
-    cause: Cause,
-    backoff: Backoff,
-    retry: Instant,
-}
-
-/// Work for the journal beside the table.
-enum Chore {
-    Look(Reply<()>),
-    Prune(Option<Reply<Pruned>>),
-}
-
-/// Something that the journal is doing.
-struct Flight {
-    landing: Pin<Box<dyn Future<Output = (Box<dyn Log>, Landed)> + Send>>,
-    commits: Option<Commits>,
-}
-
-/// Commits that are in flight.
-struct Commits {
-    requests: Vec<Request>,
-    outcomes: Vec<Outcome>,
-    after: TableSnapshot,
-    took_off: Instant,
-    /// Shown before they last, because the disk stalled.
-    exposed: bool,
-}
-
-/// What came back.
-enum Landed {
-    /// `early`: the rows that are in the table already. `sequence`: the early batches they contain.
-    Rows {
-        early: Rows,
-        commits: Rows,
-        revision: Revision,
-        sequence: u64,
-        result: Result<bool, LogError>,
-    },
-    Look(Reply<()>, Result<Surroundings, LogError>),
-    Prune(Option<Reply<Pruned>>, Result<(Pruned, Revision), LogError>),
-}
-
 impl Committer {
     async fn run(mut self) {
-        let mut prune = interval(PRUNE_EVERY);
+        let mut prune = interval_at(Instant::now() + PRUNE_EVERY, PRUNE_EVERY);
         prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.take_off();
@@ -171,7 +128,7 @@ impl Committer {
                 },
                 () = until(stalled) => self.expose(),
                 () = until(retry) => {}
-                _ = prune.tick() => self.chores.push(Chore::Prune(None)),
+                _ = prune.tick() => self.chores.push_back(Chore::Prune(None)),
             }
         }
     }
@@ -189,8 +146,8 @@ impl Committer {
                     self.apply_now(request);
                 }
             }
-            Request::Look { reply } => self.chores.push(Chore::Look(reply)),
-            Request::Prune { reply } => self.chores.push(Chore::Prune(Some(reply))),
+            Request::Look { reply } => self.chores.push_back(Chore::Look(reply)),
+            Request::Prune { reply } => self.chores.push_back(Chore::Prune(Some(reply))),
             Request::Close { reply } => self.closing = Some(Some(reply)),
         }
     }
@@ -226,9 +183,10 @@ impl Committer {
             return;
         }
         let Some(log) = self.log.take() else { return };
-        let flight = if commits || !self.pending.is_empty() {
+        // While the disk fails, even an empty transaction is worth a try: it tells when all is well again.
+        let flight = if commits || !self.pending.is_empty() || self.failing.is_some() {
             self.rows_take_off(log)
-        } else if let Some(chore) = self.chores.pop() {
+        } else if let Some(chore) = self.chores.pop_front() {
             let limits = prune_limits(self.clock.now());
             Flight { landing: Box::pin(do_chore(log, chore, limits)), commits: None }
         } else {
@@ -395,27 +353,4 @@ impl Committer {
             let _gone = reply.send(());
         }
     }
-}
-
-/// Waits for what is in flight; for ever if nothing is.
-async fn landing(flight: &mut Option<Flight>) -> (Box<dyn Log>, Landed) {
-    match flight {
-        Some(flight) => flight.landing.as_mut().await,
-        None => pending().await,
-    }
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => pending().await,
-    }
-}
-
-async fn do_chore(mut log: Box<dyn Log>, chore: Chore, limits: PruneLimits) -> (Box<dyn Log>, Landed) {
-    let landed = match chore {
-        Chore::Look(reply) => Landed::Look(reply, log.surroundings().await),
-        Chore::Prune(reply) => Landed::Prune(reply, log.prune(limits).await),
-    };
-    (log, landed)
 }

@@ -10,7 +10,7 @@ use atoll_model::{Clock, Revision};
 use atoll_runtime::{backoff::Backoff, tasks::Tasks};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout_at},
 };
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
@@ -70,14 +70,18 @@ struct Committer {
 enum Attempt {
     Done(Plan, Vec<Outcome>),
     Failed(LogError),
-    /// The journal was lost while it committed.
-    Doubtful(Plan, Vec<Outcome>, Cause),
+    /// The journal was lost while it committed. `moved`: the revision that it wrote, if it took any.
+    Doubtful {
+        moved: Option<Revision>,
+        outcomes: Vec<Outcome>,
+        cause: Cause,
+    },
 }
 
 impl Committer {
     async fn run(mut self) {
         let mut poll = interval(POLL_EVERY);
-        let mut prune = interval(PRUNE_EVERY);
+        let mut prune = interval_at(Instant::now() + PRUNE_EVERY, PRUNE_EVERY);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -151,10 +155,11 @@ impl Committer {
                     let error = refusal(&requests, error);
                     return fail_all(requests, &error);
                 }
-                Attempt::Doubtful(plan, outcomes, cause) => match self.recover(cause).await {
+                Attempt::Doubtful { moved, outcomes, cause } => match self.recover(cause).await {
                     Err(cause) => return fail_all(requests, &StoreError::Uncertain(cause)),
                     // The rows are there, and `recover` has read them with whatever came after them.
-                    Ok(Some(written)) if written == plan.table.revision() => return self.answer_all(requests, outcomes),
+                    Ok(written) if moved.is_some() && written == moved => return self.answer_all(requests, outcomes),
+                    // They are not there and will not come. What takes no revision may be written twice.
                     Ok(_) => {}
                 },
             }
@@ -200,7 +205,11 @@ impl Committer {
                 Ok(Some(Attempt::Done(plan, outcomes)))
             }
             Ok(false) => Ok(None),
-            Err(LogError::Unknown(cause)) => Ok(Some(Attempt::Doubtful(plan, outcomes, cause))),
+            Err(LogError::Unknown(cause)) => {
+                let revision = plan.table.revision();
+                let moved = (revision > self.position.revision).then_some(revision);
+                Ok(Some(Attempt::Doubtful { moved, outcomes, cause }))
+            }
             Err(error) => Err(error),
         }
     }
@@ -224,11 +233,14 @@ impl Committer {
         }
     }
 
-    /// Looks at the journal, and takes it for lost if that fails.
+    /// Looks at the journal, and connects again if it cannot.
     async fn look_around(&mut self) {
         match self.look().await {
             Ok(()) => {}
-            Err(LogError::Lost(cause) | LogError::Unknown(cause)) => self.down = Some(cause),
+            Err(LogError::Lost(cause) | LogError::Unknown(cause)) => {
+                // When that takes too long the store is down, which is what the next turn finds.
+                let _written = self.recover(cause).await;
+            }
             Err(error @ (LogError::Busy(_) | LogError::Refused(_) | LogError::Corrupt(_))) => {
                 warn!(error = %error, "the journal could not be read; trying again");
             }

@@ -1,7 +1,8 @@
-//! What every journal promises (`both`), and what only one of them can (`postgres`, `sqlite`).
+//! What every journal promises (`both`), and what only one of them can (`postgres`, `cut`, `sqlite`).
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod both;
+mod cut;
 mod postgres;
 mod small_tables;
 mod sqlite;

@@ -133,6 +133,7 @@ async fn a_commit_that_the_disk_refuses_leaves_no_trace() {
     fill_disk(&test.store).await;
     let big = format!("\"{}\"", "x".repeat(100_000));
     assert!(matches!(write(&test.store, put("b", &big)).await, Err(StoreError::Unavailable(_))));
+    eventually("it tries by itself whether the disk writes again", async || test.store.is_available()).await;
     let table = test.store.snapshot();
     assert_eq!((table.len(), table.revision(), table.not_durable_since()), (1, Revision(1), None));
     free_disk(&test.store).await;
@@ -177,4 +178,28 @@ async fn remote_and_local_writes_mix_without_a_gap() {
     let before = contents(&table);
     let test = test.restart().await.unwrap();
     assert_eq!(contents(&test.store.snapshot()), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_hangs_does_not_hold_back_what_peers_send() {
+    let test = TestStore::sqlite().await.unwrap();
+    let hanging = {
+        let store = test.store.clone();
+        let slow = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 6000000) SELECT count(*) FROM n";
+        tokio::spawn(async move { store.execute(slow).await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let person = {
+        let store = test.store.clone();
+        tokio::spawn(async move { write(&store, put("person", "{}")).await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let applied = test.store.apply_remote(remote("remote", 1)).await.unwrap();
+    assert!(!hanging.is_finished() && !person.is_finished(), "the disk hangs, and the person is not told that it is done");
+    let table = test.store.snapshot();
+    assert_eq!((table.revision(), table.durable(), contents(&table).len()), (Revision(2), Revision(0), 2), "no gap");
+    person.await.unwrap().expect("done when the disk goes on");
+    applied.durable.wait().await.unwrap();
+    hanging.await.unwrap().unwrap();
+    assert_eq!(test.store.snapshot().durable(), Revision(2));
 }

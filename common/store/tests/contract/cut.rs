@@ -1,0 +1,165 @@
+//! Connections to Postgres that are cut at the worst moment: a commit is done once or not at all, and the caller learns which.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use atoll_model::{Labels, Revision};
+use atoll_runtime::tasks::Tasks;
+use atoll_store::{
+    Expect, HistoryFilter, PeerCursor, RemoteBatch, Store, StoreConfig, Write, WriteResult,
+    testing::{Postgres, clock},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+};
+
+use crate::{by_plane, eventually, feed, key, put, reaches, write};
+
+/// What the proxy does with the next message that speaks of `cut-me`; then it is honest again.
+#[derive(Clone, Copy)]
+enum Cut {
+    /// The server gets it; the answer is lost.
+    Answer = 1,
+    /// The server never gets it.
+    Message = 2,
+    /// The connection is lost at once, and the server gets the message half a second later.
+    Late = 3,
+}
+
+/// Stands between a store and its database.
+struct Proxy {
+    dir: tempfile::TempDir,
+    next: Arc<AtomicU8>,
+}
+
+impl Proxy {
+    fn before(server: String) -> Self {
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        let listener = UnixListener::bind(dir.path().join(".s.PGSQL.5432")).unwrap();
+        let next = Arc::new(AtomicU8::new(0));
+        let honest = next.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(client, server.clone(), honest.clone()));
+            }
+        });
+        Self { dir, next }
+    }
+}
+
+/// Carries bytes both ways until one side ends or the cut comes.
+async fn carry(mut client: UnixStream, server: String, next: Arc<AtomicU8>) {
+    let mut server = UnixStream::connect(server).await.unwrap();
+    let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut up) => {
+                let Ok(length @ 1..) = read else { return };
+                let message = &up[..length];
+                let cut = if message.windows(6).any(|part| part == b"cut-me") { next.swap(0, Ordering::SeqCst) } else { 0 };
+                if cut == Cut::Message as u8 {
+                    return;
+                }
+                if cut == Cut::Late as u8 {
+                    drop(client);
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    // The server reads the message, and only then that nobody is there.
+                    let _ended = server.write_all(message).await;
+                    return;
+                }
+                server.write_all(message).await.unwrap();
+                if cut == Cut::Answer as u8 {
+                    let _answer = server.read(&mut down).await;
+                    return;
+                }
+            }
+            read = server.read(&mut down) => {
+                let Ok(length @ 1..) = read else { return };
+                if client.write_all(&down[..length]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A store behind a proxy, and one that goes straight to the database.
+async fn behind_proxy() -> (Proxy, Store, Store, Tasks) {
+    let straight = Postgres::shared().await.unwrap().database().await.unwrap();
+    let (base, socket) = straight.split_once("?host=").unwrap();
+    let proxy = Proxy::before(format!("{socket}/.s.PGSQL.5432"));
+    let tasks = Tasks::new();
+    let url = format!("{base}?host={}", proxy.dir.path().display());
+    let store = Store::open(StoreConfig::Postgres { url }, clock(), &tasks).await.unwrap();
+    let other = Store::open(StoreConfig::Postgres { url: straight.clone() }, clock(), &tasks).await.unwrap();
+    write(&store, put("first", "{}")).await.unwrap();
+    (proxy, store, other, tasks)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_connection_is_cut_is_done_once() {
+    for cut in [Cut::Answer, Cut::Message, Cut::Late] {
+        let (proxy, store, other, _tasks) = behind_proxy().await;
+        proxy.next.store(cut as u8, Ordering::SeqCst);
+        let created = write(&store, Write::create(key("cut-me"), Labels::new(), "{}")).await;
+        let Ok(WriteResult::Created(created)) = created else { panic!("{created:?}") };
+        assert_eq!(proxy.next.load(Ordering::SeqCst), 0, "the cut came");
+        assert_eq!((created.version, created.revision), (1, Revision(2)));
+        assert_eq!(store.snapshot().get(&key("cut-me")), Some(&created), "what was acknowledged is read at once");
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        write(&other, put("last", "{}")).await.unwrap();
+        let table = reaches(&store, Revision(3)).await;
+        assert_eq!(feed(&table, Revision(0)), feed(&other.snapshot(), Revision(0)));
+        assert_eq!(table.get(&key("cut-me")).map(|resource| resource.version), Some(1), "a late message did nothing");
+        assert_eq!(store.history(&HistoryFilter::default()).await.unwrap().len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_message_of_a_lost_connection_does_not_undo_what_came_after() {
+    let (proxy, store, other, _tasks) = behind_proxy().await;
+    proxy.next.store(Cut::Late as u8, Ordering::SeqCst);
+    write(&store, put("a", "\"cut-me\"")).await.unwrap();
+    let version = other_version(&other).await;
+    let update = Write::Put { key: key("a"), labels: Labels::new(), spec: "2".into(), expect: Expect::Version(version) };
+    write(&other, update).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let table = reaches(&store, Revision(3)).await;
+    assert_eq!(table.get(&key("a")).unwrap().spec, "2");
+    assert_eq!(table.revision(), Revision(3));
+}
+
+async fn other_version(other: &Store) -> u64 {
+    reaches(other, Revision(2)).await.get(&key("a")).unwrap().version
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_that_moves_alone_is_not_taken_for_written() {
+    let (proxy, store, other, _tasks) = behind_proxy().await;
+    proxy.next.store(Cut::Message as u8, Ordering::SeqCst);
+    let cursor = Some(PeerCursor { epoch: uuid::Uuid::from_u128(1), revision: Revision(9) });
+    let batch = RemoteBatch { peer: "cut-me".to_owned(), items: Vec::new(), cursor, actor: atoll_store::Actor::plane() };
+    store.apply_remote(batch).await.unwrap();
+    assert_eq!(proxy.next.load(Ordering::SeqCst), 0, "the cut came");
+    assert_eq!(other.peer_cursor("cut-me").await.unwrap(), cursor);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_that_is_lost_hurts_nobody() {
+    let (_proxy, store, other, _tasks) = behind_proxy().await;
+    let epochs = store.epochs().len();
+    other
+        .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        .await
+        .unwrap();
+    for n in 0..20 {
+        store.commit(by_plane(vec![put(&n.to_string(), "{}")])).await.expect("connected again on the way");
+    }
+    eventually("an epoch for each reconnection", async || store.epochs().len() > epochs).await;
+}
