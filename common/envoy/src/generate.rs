@@ -98,7 +98,8 @@ fn add_ingress(inputs: &ProxyInputs<'_>, listener: &dataplane::Listener, cache: 
         let chains = exposed.chains.values().flat_map(|chains| chains.iter().cloned()).collect();
         set.put(ingress::listener(&name, SocketAddr::new(ip, port), chains));
     }
-    for resource in exposed.set.clusters.values().chain(exposed.set.endpoints.values()) {
+    let made = &exposed.set;
+    for resource in made.clusters.values().chain(made.endpoints.values()).chain(made.extensions.values()) {
         set.put_shared(Arc::clone(resource));
     }
 }

@@ -35,9 +35,9 @@ pub fn http_rbac(inbound: &str) -> String {
     format!("{inbound}/http-rbac")
 }
 
-/// An inbound's filter that forwards bytes.
-pub fn tcp(inbound: &str) -> String {
-    format!("{inbound}/tcp")
+/// The filter that forwards bytes of an inbound, an outbound listener, or a chain of an ingress.
+pub fn tcp(name: &str) -> String {
+    format!("{name}/tcp")
 }
 
 /// An inbound's filter chain that ends the mesh's TLS. Another epoch is another chain.

@@ -75,10 +75,10 @@ impl Cache {
             Places { bound: inputs.bound.clone(), placed: reference::placed(networking, owner, &inputs.snapshot.services) };
         let proxy = (!places.is_empty()).then(|| inputs.proxy.key.clone());
         let listeners = Role::Listeners { identity: secret.is_some(), only: only.clone(), proxy };
-        let listeners = self.layer(inputs, listeners, places).set.listeners.clone();
-        let mut set = self.layer(inputs, Role::Clusters { secret, only }, Places::default()).set.clone();
-        set.listeners = listeners;
-        set
+        let listeners = &self.layer(inputs, listeners, places).set;
+        let (listeners, extensions) = (listeners.listeners.clone(), listeners.extensions.clone());
+        let clusters = self.layer(inputs, Role::Clusters { secret, only }, Places::default()).set.clone();
+        ResourceSet { listeners, extensions, ..clusters }
     }
 
     /// The resources of all services that an ingress exposes.
@@ -122,7 +122,9 @@ impl Layer {
     fn replace(&mut self, key: ResourceKey, old: Option<&Service>, made: Made) {
         let before = old.into_iter().flat_map(|old| old.ports.iter().map(|port| name::service_port(old, port)));
         for name in before {
-            for kind in [ResourceType::Cluster, ResourceType::Endpoints, ResourceType::Listener] {
+            let of_port =
+                [ResourceType::Cluster, ResourceType::Endpoints, ResourceType::Listener].map(|kind| (kind, name.clone()));
+            for (kind, name) in of_port.into_iter().chain([(ResourceType::Extension, name::tcp(&name))]) {
                 if !made.resources.iter().any(|resource| resource.kind == kind && *resource.name == *name) {
                     self.set.remove(kind, &name);
                 }

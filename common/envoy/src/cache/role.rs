@@ -154,21 +154,15 @@ fn clusters(service: &Service, port: &ServicePort, policies: &SelectedPolicies, 
     vec![service_cluster::cluster(&name, port.protocol, &timeouts, socket), endpoints::assignment(&name, endpoints)]
 }
 
-fn listener(
-    service: &Service,
-    port: &ServicePort,
-    policies: &SelectedPolicies,
-    identity: bool,
-    places: &Places,
-) -> Option<Encoded> {
+fn listener(service: &Service, port: &ServicePort, policies: &SelectedPolicies, identity: bool, places: &Places) -> Vec<Encoded> {
     match speech(service, port, identity) {
-        Speech::Silence => return None,
+        Speech::Silence => return Vec::new(),
         Speech::Mesh(_) | Speech::Clear => {}
     }
-    let place = places.of(service, port.port)?;
+    let Some(place) = places.of(service, port.port) else { return Vec::new() };
     let name = name::service_port(service, port);
     let timeouts = mesh_timeout::outbound(&policies.timeouts_to(&facts(service, port)));
-    Some(outbound::listener(&name, place, port.protocol, &timeouts))
+    outbound::resources(&name, place, port.protocol, &timeouts)
 }
 
 /// What an ingress needs to let other zones reach a port of this one.
@@ -176,7 +170,8 @@ fn expose(service: &Service, port: &ServicePort, policies: &SelectedPolicies, se
     let Some(sni) = port.sni.as_deref().filter(|_| service.local) else { return };
     let name = name::service_port(service, port);
     let timeouts = mesh_timeout::inbound(&policies.inbound_timeouts(section));
-    made.chains.push(ingress::chain(sni, &name, &timeouts));
+    made.chains.push(ingress::chain(sni, &name));
+    made.resources.push(ingress::filter(&name, &timeouts));
     made.resources.push(service_cluster::passthrough(&name, &timeouts));
     made.resources.push(endpoints::assignment(&name, port.endpoints.0.iter()));
 }

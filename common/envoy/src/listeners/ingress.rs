@@ -2,20 +2,24 @@
 
 use std::net::SocketAddr;
 
-use atoll_envoy_api::envoy::config::{
-    core::v3::TrafficDirection,
-    listener::v3::{FilterChain, FilterChainMatch, Listener},
+use atoll_envoy_api::envoy::{
+    config::{
+        core::v3::TrafficDirection,
+        listener::v3::{FilterChain, FilterChainMatch, Listener},
+    },
+    extensions::filters::network::tcp_proxy::v3::TcpProxy,
 };
 
-use super::filters::{self, INSPECTION, TCP_PROXY};
+use super::filters::{self, INSPECTION};
 use crate::{
     address,
     encoded::{Encoded, ResourceType},
+    name,
     policies::mesh_timeout::Effective,
 };
 
-/// Leads a server name to a cluster.
-pub(crate) fn chain(sni: &str, cluster: &str, timeouts: &Effective) -> FilterChain {
+/// Leads a server name to a cluster. The filter comes by extension discovery: a changed timeout must not cut what runs.
+pub(crate) fn chain(sni: &str, cluster: &str) -> FilterChain {
     FilterChain {
         name: cluster.to_owned(),
         filter_chain_match: Some(FilterChainMatch {
@@ -23,9 +27,14 @@ pub(crate) fn chain(sni: &str, cluster: &str, timeouts: &Effective) -> FilterCha
             server_names: vec![sni.to_owned()],
             ..Default::default()
         }),
-        filters: vec![filters::inline(TCP_PROXY, &filters::tcp_proxy(cluster, cluster, timeouts))],
+        filters: vec![filters::discovered::<TcpProxy>(&name::tcp(cluster))],
         ..Default::default()
     }
+}
+
+/// The filter that a chain asks for.
+pub(crate) fn filter(cluster: &str, timeouts: &Effective) -> Encoded {
+    filters::extension(&name::tcp(cluster), &filters::tcp_proxy(cluster, cluster, timeouts))
 }
 
 /// The listener. What matches no chain, or does not show a server name in time, is closed.

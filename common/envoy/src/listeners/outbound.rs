@@ -2,16 +2,20 @@
 
 use std::net::SocketAddr;
 
-use atoll_envoy_api::envoy::config::{
-    core::v3::TrafficDirection,
-    listener::v3::{Filter, FilterChain, Listener},
+use atoll_envoy_api::envoy::{
+    config::{
+        core::v3::TrafficDirection,
+        listener::v3::{Filter, FilterChain, Listener},
+    },
+    extensions::filters::network::tcp_proxy::v3::TcpProxy,
 };
 use atoll_mesh::snapshot::Protocol;
 
-use super::filters::{self, HTTP, TCP_PROXY};
+use super::filters::{self, HTTP};
 use crate::{
     address,
     encoded::{Encoded, ResourceType},
+    name as names,
     policies::mesh_timeout::Effective,
 };
 
@@ -24,8 +28,17 @@ pub(crate) enum Place {
     Virtual(SocketAddr),
 }
 
-/// The listener `name`, which leads to the cluster of that name.
-pub(crate) fn listener(name: &str, place: Place, protocol: Protocol, timeouts: &Effective) -> Encoded {
+/// The listener `name`, which leads to the cluster of that name, and the filter that it asks for: a changed timeout must not cut
+/// what runs, and a changed filter chain would.
+pub(crate) fn resources(name: &str, place: Place, protocol: Protocol, timeouts: &Effective) -> Vec<Encoded> {
+    let mut resources = vec![listener(name, place, protocol, timeouts)];
+    if protocol == Protocol::Tcp {
+        resources.push(filters::extension(&names::tcp(name), &filters::tcp_proxy(name, name, timeouts)));
+    }
+    resources
+}
+
+fn listener(name: &str, place: Place, protocol: Protocol, timeouts: &Effective) -> Encoded {
     let (at, bound) = match place {
         Place::Bound(at) => (at, true),
         Place::Virtual(at) => (at, false),
@@ -49,7 +62,7 @@ pub(crate) fn listener(name: &str, place: Place, protocol: Protocol, timeouts: &
 
 fn filter(name: &str, protocol: Protocol, timeouts: &Effective) -> Filter {
     match protocol {
-        Protocol::Tcp => filters::inline(TCP_PROXY, &filters::tcp_proxy(name, name, timeouts)),
+        Protocol::Tcp => filters::discovered::<TcpProxy>(&names::tcp(name)),
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => filters::inline(HTTP, &filters::http(name, name, timeouts, None)),
     }
 }
