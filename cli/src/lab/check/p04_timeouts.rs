@@ -30,16 +30,17 @@ pub(super) async fn check(scene: &Scene) -> Result<String> {
         global.put(&path("lab-check-to"), &outbound).await?;
         let arrived =
             until("azure's sidecar has the timeout", PATIENCE, async || has(scene, "connect_timeout", "7s").await).await?;
+        until("azure's outbound filter has the timeout", PATIENCE, async || filters_have(scene, AZURE, "1234s").await).await?;
         let inbound = timeout("lab-check-rules", json!({"rules": [{"default": {"idleTimeout": "4321s"}}]}));
         global.put(&path("lab-check-rules"), &inbound).await?;
-        let at_gcp = until("gcp's sidecar has the timeout", PATIENCE, async || inbound_has(scene, "4321s").await).await?;
+        let at_gcp = until("gcp's sidecar has the timeout", PATIENCE, async || filters_have(scene, GCP, "4321s").await).await?;
         let before = stream.lines();
         tokio::time::sleep(WATCH).await;
         ensure!(stream.is_alive(), "the running stream was cut by a timeout's change");
         let after = stream.lines();
         ensure!(after > before, "the running stream stands still");
         Ok(format!(
-            "connectionTimeout 7s in azure's sidecar {} after the PUT's answer, inbound idleTimeout in gcp's after {}; a running stream \
+            "connectionTimeout 7s in azure's sidecar {} after the PUT's answer, outbound idleTimeout there and inbound idleTimeout in gcp's after {}; a running stream \
              went on for {} s ({} lines)",
             ms(arrived),
             ms(at_gcp),
@@ -75,8 +76,9 @@ async fn outbound_cluster(scene: &Scene) -> Result<Value> {
     found.cloned().with_context(|| format!("no cluster {name}"))
 }
 
-async fn inbound_has(scene: &Scene, value: &str) -> bool {
-    let Ok(admin) = scene.admin(&format!("{GCP}-sidecar")) else { return false };
+/// Whether a zone's sidecar has `value` in a filter that came by extension discovery.
+async fn filters_have(scene: &Scene, zone: &str, value: &str) -> bool {
+    let Ok(admin) = scene.admin(&format!("{zone}-sidecar")) else { return false };
     let dump = admin.get("/config_dump?resource=ecds_filters").await;
     dump.is_ok_and(|text| text.contains(&format!("\"{value}\"")))
 }
