@@ -112,7 +112,7 @@ fn complete(
 /// Fields that planes compute come back with every document that was read before it was written: they are not the author's.
 fn drop_computed(document: &mut Document) {
     let computed: &[&str] = match document.kind {
-        Kind::MeshService => &["identities", "state"],
+        Kind::MeshService => &["identities", "state", "tlsReady"],
         Kind::Zone => &["uid", "tokenKeys"],
         Kind::MeshIdentity => &["trustDomains"],
         Kind::Mesh
