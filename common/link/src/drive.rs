@@ -43,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) board: SoftBoard,
     pub(crate) answerer: Arc<dyn Answerer>,
     pub(crate) commands: mpsc::Receiver<Command>,
+    /// The word of an operator that this session acts on; withdrawn when it is done.
+    pub(crate) follow: Option<watch::Sender<Option<uuid::Uuid>>>,
     /// Soft shutdown.
     pub(crate) stop: CancellationToken,
     /// Gets the status; called seldom.
@@ -177,6 +179,13 @@ impl<Out: Outgoing> Driver<Out> {
         let view = self.context.views.borrow_and_update().clone();
         let now = self.started.elapsed();
         self.session.on_tick(now)?;
+        self.session.on_view(&view)?;
+        if self.session.receiver().has_moved()
+            && let Some(follow) = self.context.follow.take()
+        {
+            // The other history is this zone's now; a third one needs a new word.
+            follow.send_replace(None);
+        }
         self.feed_soft();
         if self.applying.is_none()
             && let Some(apply) = self.session.poll_apply(&view, &*self.context.review, now)

@@ -258,6 +258,7 @@ impl ZoneLink {
             board: inner.board.clone(),
             answerer: inner.answerer.clone(),
             commands,
+            follow: Some(inner.follow.clone()),
             stop: stop.clone(),
             publish: Box::new(move |status| {
                 inner.shown.send_if_modified(|shown| std::mem::replace(shown, status.peer_epoch.or(*shown)) != *shown);

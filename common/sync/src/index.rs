@@ -84,6 +84,9 @@ impl View {
 
     /// Zones whose visibility changed in (`after`, `upto`]: other zones' copies of what they own must be looked at again.
     pub(crate) fn flips(&self, after: Revision, upto: Revision) -> Vec<Flip> {
+        if self.zones.newest_flip <= after {
+            return Vec::new();
+        }
         let within = |revision: Revision| revision > after && revision <= upto;
         let zones = self.zones.flips.iter().filter(|(uid, revision)| {
             // A zone that owns nothing has nothing to look at.
@@ -127,6 +130,7 @@ struct Zones {
     flips: BTreeMap<ZoneUid, Revision>,
     /// Newest deletion of a zone of which only the name is known.
     orphaned: Revision,
+    newest_flip: Revision,
 }
 
 type OwnerSums = BTreeMap<Kind, Pair>;
@@ -228,7 +232,10 @@ impl Index {
     fn drop_zone(&mut self, name: &Name, revision: Revision) {
         match self.names.remove(name) {
             Some((uid, _)) => self.flip(uid, false, revision),
-            None if !self.built => Arc::make_mut(&mut self.zones).orphaned = revision,
+            None if !self.built => {
+                let zones = Arc::make_mut(&mut self.zones);
+                (zones.orphaned, zones.newest_flip) = (revision, revision);
+            }
             None => {}
         }
     }
@@ -241,6 +248,7 @@ impl Index {
             zones.enabled.remove(&uid);
         }
         zones.flips.insert(uid, revision);
+        zones.newest_flip = revision;
     }
 }
 

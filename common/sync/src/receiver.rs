@@ -43,10 +43,13 @@ pub struct Receiver {
     stored_at: Moment,
     /// The newest place in the peer's history that anything here may be of.
     reached: Option<Cursor>,
+    /// What is here is newer than the cursor, in part: no place at which digests could be compared.
+    beyond: bool,
     flight: Option<Flight>,
     settling: VecDeque<Settling>,
     /// This plane's revision that contains all that was applied.
     local: Revision,
+    moved: bool,
     part: Option<Part>,
     rejected: Rejected,
     held: BTreeMap<Kind, BTreeSet<ResourceKey>>,
@@ -97,13 +100,16 @@ impl Receiver {
             inflow: Inflow::new(),
             received: cursor,
             applied: cursor,
-            durable: cursor,
+            durable: None,
             stored: cursor,
             stored_at: Moment::ZERO,
             reached,
+            beyond: false,
             flight: None,
-            settling: VecDeque::new(),
+            // What an earlier session applied may not be durable yet.
+            settling: VecDeque::from([Settling { local, cursor }]),
             local,
+            moved: false,
             part: None,
             rejected: Rejected::default(),
             held: BTreeMap::new(),
@@ -116,9 +122,14 @@ impl Receiver {
         }
     }
 
-    /// What this plane has durably of the peer's history.
+    /// What this plane has of the peer's history.
     pub fn has(&self) -> Has {
-        Has { cursor: self.durable, reached: self.reached }
+        Has { cursor: self.applied, reached: self.reached }
+    }
+
+    /// Whether it got further in this session.
+    pub fn has_moved(&self) -> bool {
+        self.moved
     }
 
     /// Bytes of batches that the peer may send before it hears of any that are done.
@@ -193,6 +204,7 @@ impl Receiver {
         self.local = self.local.max(local);
         if flight.cursor.is_some() {
             self.applied = flight.cursor;
+            self.moved = true;
             self.stored_at = now;
         }
         self.settling.push_back(Settling { local, cursor: flight.cursor });
@@ -247,6 +259,7 @@ impl Receiver {
     /// The place that a batch reaches, if that is news.
     fn reach(&mut self, batch: &proto::Batch) -> Option<Cursor> {
         let reaches = batch.reaches.as_ref().and_then(|cursor| Cursor::try_from(cursor).ok());
+        self.beyond = batch.completes.is_none() && (self.beyond || (reaches.is_some() && reaches != self.received));
         let news = reaches.filter(|reaches| self.reached != Some(*reaches));
         self.reached = news.or(self.reached);
         news

@@ -32,6 +32,8 @@ const WANTED_MAX: usize = 256;
 pub struct Sender {
     route: Route,
     mode: Mode,
+    /// What the peer had at the beginning.
+    peer: Has,
     /// Everything up to here has been read.
     cursor: Revision,
     /// Everything up to here has been told.
@@ -106,6 +108,7 @@ impl Sender {
         Self {
             route,
             mode: Mode::Waiting,
+            peer: Has::default(),
             cursor: Revision(0),
             completed: None,
             fresh_until: Revision(0),
@@ -121,7 +124,7 @@ impl Sender {
     /// Decides where to begin from what the peer has. `follow` is an epoch that the peer's operator accepted.
     /// `None`: this reader of the store is behind what the peer has seen; the peer should come again.
     pub fn begin(&mut self, peer: Has, follow: Option<Uuid>, credit: u64, view: &Arc<View>) -> Option<proto::Start> {
-        self.flow = Outflow::new(credit);
+        (self.flow, self.peer) = (Outflow::new(credit), peer);
         let standing = |cursor: Option<Cursor>| cursor.map_or(Standing::Held, |cursor| view.standing(&cursor));
         let Some(held) = peer.cursor.or(peer.reached) else {
             self.stream_from(Revision(0));
@@ -149,6 +152,12 @@ impl Sender {
                 Some(proto::Start::OtherHistory)
             }
         }
+    }
+
+    /// Whether a peer whose history was another one turns out to be of this one: this reader of the store was only behind.
+    pub fn misjudged(&self, view: &View) -> bool {
+        let standing = |cursor: Option<Cursor>| cursor.map_or(Standing::Held, |cursor| view.standing(&cursor));
+        self.mode == Mode::Withheld && standing(self.peer.cursor).max(standing(self.peer.reached)) != Standing::Other
     }
 
     /// Sends each kind as a complete snapshot, then goes on from there. For a peer whose place in this history is not known.
@@ -204,6 +213,12 @@ impl Sender {
     pub fn pull(&mut self, view: &Arc<View>, now: Moment) -> Option<proto::Batch> {
         if !self.flow.may_send() {
             return None;
+        }
+        // A peer so slow that deletions it has not read are forgotten.
+        let outrun = self.cursor.max(self.fresh_until) < view.feed().horizon();
+        if self.mode == Mode::Stream && self.run.is_none() && outrun {
+            self.walks.clear();
+            self.send_everything(view);
         }
         self.begin_run(view);
         let mut parcel = Parcel::new(self.flow.batch());

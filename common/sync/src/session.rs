@@ -193,6 +193,14 @@ impl Session {
         if now.saturating_sub(self.last_heard) > SILENCE { Err(Fault::Silent) } else { Ok(()) }
     }
 
+    /// Looks at the table.
+    ///
+    /// # Errors
+    /// When it shows that the peer was taken for one of another history, and is not: it should come again.
+    pub fn on_view(&mut self, view: &View) -> Result<(), Fault> {
+        if self.phase == Phase::OtherHistory && self.sender.misjudged(view) { Err(Fault::Behind) } else { Ok(()) }
+    }
+
     /// The next message for the peer. Control, then changes, then soft values, then answers.
     pub fn poll_send(&mut self, view: &Arc<View>, now: Moment) -> Option<Message> {
         if let Some(message) = self.control.pop_front() {

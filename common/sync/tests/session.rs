@@ -95,6 +95,17 @@ case!(behind_the_horizon_comes_a_complete_snapshot, net, {
     assert_eq!(net.sent_down(), [] as [&str; 0], "the snapshot gave a new place to resume from");
 });
 
+case!(a_peer_that_is_outrun_by_the_horizon_gets_a_snapshot, net, {
+    let gone = net.global.write(Kind::MeshTimeout, "gone", "{}");
+    net.connect();
+    // Nothing flows while it is deleted and forgotten.
+    net.global.delete(&gone);
+    net.global.prune();
+    net.run().assert_equal();
+    net.wait(12);
+    assert_eq!(net.sessions().1.receiver().healed(), 0);
+});
+
 case!(a_snapshot_that_ends_in_the_middle_deletes_nothing, net, {
     let pad = "x".repeat(8000);
     for n in 0..40 {
@@ -529,3 +540,80 @@ case!(a_drain_says_why, net, {
     let Some(Fault::Drained { code, reason, .. }) = &net.fault else { panic!("{:?}", net.fault) };
     assert_eq!((*code, reason.as_str()), (proto::drain::Code::Revoked, "the zone was deleted"));
 });
+
+case!(digests_are_those_of_the_one_rule, net, {
+    with_other_zone(&mut net);
+    net.global.write_labelled(Kind::MeshTimeout, "home", &local_only(), "{}");
+    let gone = net.global.write(Kind::MeshTimeout, "gone", "{}");
+    net.global.write(Kind::MeshTimeout, "t", r#"{"n":1}"#);
+    net.global.delete(&gone);
+    net.global.write(Kind::MeshTimeout, "t", r#"{"n":2}"#);
+    for enabled in [true, false, true] {
+        net.global.zone_row(1, enabled);
+        for zone in 0..2 {
+            let route = atoll_sync::Route::Down(uid(zone));
+            let mut expected = std::collections::BTreeMap::<Kind, atoll_sync::digest::Sum>::new();
+            for (key, hash) in net.global.shown(route) {
+                expected.entry(key.kind).or_default().add(atoll_sync::digest::contribution_of(&key, hash));
+            }
+            let mut totals = net.global.view.totals(route);
+            totals.retain(|_, sum| sum.count > 0);
+            assert_eq!(totals, expected);
+        }
+    }
+});
+
+case!(an_instance_that_did_not_know_an_epoch_yet_lets_the_zone_come_again, net, {
+    net.global.write(Kind::Mesh, "default", "{}");
+    let old = net.global.durable.clone();
+    net.global.crash(); // Another instance begins an epoch.
+    net.global.write(Kind::MeshTimeout, "t", "{}");
+    net.connect().cut();
+    let newest = net.global.view.clone();
+    let epochs = old.epochs.clone().into();
+    net.global.view = atoll_sync::Index::new().advance(std::sync::Arc::new(old), epochs);
+    net.connect();
+    assert_eq!(net.phase(), Phase::OtherHistory);
+    net.global.view = newest.clone();
+    let (global, _) = net.stream.as_mut().expect("open");
+    assert_eq!(global.on_view(&newest), Err(Fault::Behind));
+    net.cut().clear().connect();
+    assert_eq!((net.phase(), net.sent_down()), (Phase::Open, vec![]));
+});
+
+/// The peer that Atoll is measured against ordered healthy zones to delete thousands of resources when another zone's stream
+/// ended in the middle of its first sync.
+#[test]
+fn a_stream_that_ends_in_the_middle_of_a_cold_sync_a_hundred_times_costs_nobody_anything() {
+    const RESOURCES: usize = 25_000;
+    let mut net = Net::new();
+    net.global.zone_row(1, true);
+    let name = |n: usize| format!("t{n}");
+    net.global.fill(Kind::MeshTimeout, RESOURCES, name);
+    net.connect();
+    assert_eq!(net.zone.foreign(0).len(), RESOURCES + 2);
+    net.clear();
+    let healthy = net.stream.take().expect("open");
+    let mut joining = Plane::new(atoll_model::Owner::Zone(uid(1)));
+    for round in 0..100 {
+        let (mut global, mut zone) = (global_session(&net.global, 1), zone_session(&joining, 1, None));
+        let hello = zone.poll_send(&joining.view, net.now).expect("hello");
+        global.on_message(hello, &net.global.view, net.now).expect("taken");
+        for _ in 0..round % 7 {
+            let Some(message) = global.poll_send(&net.global.view, net.now) else { break };
+            zone.on_message(message, &joining.view, net.now).expect("taken");
+            while let Some(apply) = zone.poll_apply(&joining.view, &joining.review, net.now) {
+                assert!(apply.items.iter().all(|item| matches!(item, atoll_sync::Item::Put { .. })));
+                joining.apply("global", &apply);
+                zone.on_applied(joining.memory.revision, Vec::new(), net.now);
+            }
+        }
+        if round % 10 == 9 {
+            joining.flush();
+        }
+    }
+    net.stream = Some(healthy);
+    net.wait(20).assert_equal();
+    assert_eq!(net.sent_down(), [] as [&str; 0], "the healthy zone was told nothing");
+    assert!(joining.memory.rows.len() > 1000, "the joining one got on");
+}

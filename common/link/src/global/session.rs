@@ -123,6 +123,7 @@ impl Open {
             board: inner.board.clone(),
             answerer: Arc::new(NoAnswers),
             commands,
+            follow: None,
             stop: self.stop.clone(),
             publish: Box::new(move |status| inner.publish(zone, status)),
         }

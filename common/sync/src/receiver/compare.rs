@@ -90,7 +90,7 @@ impl Receiver {
     pub(super) fn compare(&mut self, view: &View, now: Moment) {
         let here = |at: &proto::Cursor| Cursor::try_from(at).ok() == self.durable && self.durable == self.received;
         let settled = self.flight.is_none() && self.part.is_none() && self.settling.is_empty() && view.head() >= self.local;
-        if self.restore.is_some() || !settled {
+        if self.restore.is_some() || self.beyond || !settled {
             return;
         }
         let Some(heartbeat) = self.comparer.heartbeat.take_if(|beat| beat.at.as_ref().is_some_and(here)) else { return };

@@ -63,7 +63,7 @@ impl Run {
             }
         };
         parcel.mark(part);
-        parcel.reaches = self.view.cursor(self.view.head());
+        parcel.reaches = if wanted.own { None } else { self.view.cursor(self.view.head()) };
         self.begun = true;
         if last {
             self.kinds.pop_front();

@@ -27,10 +27,10 @@ pub fn uid(zone: usize) -> ZoneUid {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     pub rows: BTreeMap<ResourceKey, Arc<Resource>>,
-    tombstones: BTreeMap<ResourceKey, Arc<Tombstone>>,
+    pub tombstones: BTreeMap<ResourceKey, Arc<Tombstone>>,
     order: BTreeMap<Revision, Change>,
     pub revision: Revision,
-    horizon: Revision,
+    pub horizon: Revision,
     pub cursors: BTreeMap<String, Cursor>,
     pub epochs: Vec<Epoch>,
     pub reached: BTreeMap<String, Cursor>,
@@ -213,6 +213,15 @@ impl Plane {
         key
     }
 
+    /// Writes many at once.
+    pub fn fill(&mut self, kind: Kind, count: usize, name: impl Fn(usize) -> String) {
+        for n in 0..count {
+            let key = self.key(kind, &name(n));
+            self.memory.put(&key, &Labels::new(), &Bytes::from(format!(r#"{{"n":{n}}}"#)));
+        }
+        self.flush();
+    }
+
     pub fn delete(&mut self, key: &ResourceKey) {
         self.memory.delete(key);
         self.flush();
@@ -248,7 +257,7 @@ impl Plane {
 
     /// What a session must know of the peer's history.
     pub fn has_of(&self, peer: &str) -> Has {
-        Has { cursor: self.durable.cursors.get(peer).copied(), reached: self.durable.reached.get(peer).copied() }
+        Has { cursor: self.memory.cursors.get(peer).copied(), reached: self.memory.reached.get(peer).copied() }
     }
 
     /// What the receiver at the end of `route` should have, by the one rule and the long way.
