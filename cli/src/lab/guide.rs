@@ -48,7 +48,7 @@ pub fn table(lab: &Lab) -> Result<String> {
 fn tries(lab: &Lab) -> Result<Vec<(String, Vec<String>)>> {
     let atoll = "bin/atoll";
     let mut tries = vec![(
-        "the catalog, which runs in gcp only, through azure's gateway".to_owned(),
+        "the catalog, which runs in gcp only, through the gateway of azure".to_owned(),
         vec![curl(lab, AZURE, "catalog.acme.corp")?],
     )];
     tries.push((
@@ -57,12 +57,12 @@ fn tries(lab: &Lab) -> Result<Vec<(String, Vec<String>)>> {
     ));
     tries.push(("the undo".to_owned(), vec![put(lab, &documents::permission(AZURE)), curl(lab, AZURE, "catalog.acme.corp")?]));
     tries.push((
-        "the other way: orders, which runs in azure only, through gcp's gateway".to_owned(),
+        "the other way: orders, which runs in azure only, through the gateway of gcp".to_owned(),
         vec![curl(lab, GCP, "orders.acme.corp")?],
     ));
     tries.push(("the zones, as global sees them".to_owned(), vec![format!("{atoll} get zones")]));
     tries.push(("one request, hop by hop".to_owned(), vec![format!("{atoll} lab trace")]));
-    tries.push(("a third cloud joins; then its gateway has the catalog".to_owned(), vec![format!("{atoll} lab zone add aws")]));
+    tries.push(("a third cloud joins, and its gateway has the catalog".to_owned(), vec![format!("{atoll} lab zone add aws")]));
     tries.push((
         "your own service behind a gateway".to_owned(),
         vec![format!("{atoll} lab gateway add --zone azure --upstream http://127.0.0.1:3000")],
@@ -78,15 +78,24 @@ fn curl(lab: &Lab, zone: &str, host: &str) -> Result<String> {
 
 fn curl_at(lab: &Lab, host: &str, address: &str) -> String {
     let ca = relative(&lab.layout.ca());
-    format!("curl -sS --cacert {ca} --resolve {host}:{GATEWAY_PORT}:{address} https://{host}:{GATEWAY_PORT}/")
+    let curl = curl_command();
+    format!("{curl} --cacert {ca} --resolve {host}:{GATEWAY_PORT}:{address} https://{host}:{GATEWAY_PORT}/")
 }
 
+/// A proxy of the environment cannot reach this machine's loopback addresses.
+fn curl_command() -> &'static str {
+    let proxies = ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    if proxies.iter().any(|name| std::env::var_os(name).is_some()) { "curl -sS --noproxy '*'" } else { "curl -sS" }
+}
+
+/// Writes a document on global; the second after it is more than a change needs to be in force everywhere.
 fn put(lab: &Lab, document: &serde_json::Value) -> String {
     let access = lab.global_access();
     let name = document["name"].as_str().unwrap_or_default();
     let zone = name.trim_start_matches("allow-");
     format!(
-        "curl -sS --cacert {} -H \"Authorization: Bearer $(cat {})\" -X PUT -H 'Content-Type: application/json' {}{} -d '{}'",
+        "{} --cacert {} -H \"Authorization: Bearer $(cat {})\" -X PUT -H 'Content-Type: application/json' {}{} -d '{}' && sleep 1",
+        curl_command(),
         relative(&access.ca),
         relative(&access.token),
         access.url,
@@ -98,7 +107,7 @@ fn put(lab: &Lab, document: &serde_json::Value) -> String {
 /// What to try after a zone was added.
 pub fn show_zone(lab: &Lab, zone: &str, say: &Say) -> Result<()> {
     say.plain("");
-    say.plain(format!("# the catalog through {zone}'s gateway"));
+    say.plain(format!("# the catalog through the gateway of {zone}"));
     say.plain(curl(lab, zone, "catalog.acme.corp")?);
     Ok(())
 }
@@ -114,7 +123,7 @@ pub fn show_gateway(lab: &Lab, added: &AddedGateway, say: &Say) -> Result<()> {
     if added.upstream.starts_with("https://") {
         return Ok(());
     }
-    say.plain(format!("# a gateway for it in {other}: its upstream is the service's mesh hostname, verified"));
+    say.plain(format!("# a gateway for it in {other}, whose upstream is its mesh hostname, verified"));
     let upstream = format!("https://{}:{GATEWAY_PORT}", super::gateway::mesh_name(name, zone));
     say.plain(format!("bin/atoll lab gateway add --zone {other} --name {name} --upstream {upstream}"));
     Ok(())
