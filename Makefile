@@ -38,7 +38,7 @@ lab-programs:
 lab: lab-programs ## two clouds on this machine, with real Envoys; prints what to try
 	@exec bin/atoll lab up
 
-lab-check: lab-programs ## the lab by itself: asserts every step, prints a table
+lab-check: lab-programs postgres ## the lab by itself: asserts every step, prints a table
 	@bin/atoll lab check $(ARGS)
 
 W ?= w1
