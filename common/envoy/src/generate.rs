@@ -15,7 +15,8 @@ use atoll_model::kinds::dataplane::{self, InboundState, ListenerKind, Networking
 use atoll_policy::SelectedPolicies;
 
 use crate::{
-    Cache, ResourceSet,
+    Cache, Encoded, ResourceSet,
+    cache::InboundOf,
     clusters::{
         inbound::{self as inbound_cluster, Workload},
         passthrough as passthrough_cluster,
@@ -58,7 +59,7 @@ pub fn generate(inputs: &ProxyInputs<'_>, cache: &mut Cache) -> ResourceSet {
     };
     let served = networking.inbound.iter().filter(|inbound| inbound.state != Some(InboundState::Ignored));
     for inbound in served {
-        add_inbound(inputs, networking, inbound, &mut set);
+        add_inbound(inputs, networking, inbound, cache, &mut set);
     }
     set
 }
@@ -104,9 +105,30 @@ fn add_ingress(inputs: &ProxyInputs<'_>, listener: &dataplane::Listener, cache: 
     }
 }
 
-fn add_inbound(inputs: &ProxyInputs<'_>, networking: &Networking, spec: &dataplane::Inbound, set: &mut ResourceSet) {
+fn add_inbound(
+    inputs: &ProxyInputs<'_>,
+    networking: &Networking,
+    spec: &dataplane::Inbound,
+    cache: &mut Cache,
+    set: &mut ResourceSet,
+) {
+    let section = spec.section();
+    let of = InboundOf {
+        spec: Arc::clone(&inputs.proxy.spec),
+        tls: inputs.policies.tls(&section),
+        permissions: inputs.policies.permissions(&section),
+        timeouts: inputs.policies.inbound_timeouts(&section),
+        secret: inputs.proxy.identity.as_ref().map(|identity| identity.secret_name.clone()),
+        epoch: inputs.chains.get(&section).copied().unwrap_or(0),
+    };
+    for resource in cache.inbound(&inputs.proxy.key, section, of, |of| make_inbound(networking, spec, of)) {
+        set.put_shared(Arc::clone(resource));
+    }
+}
+
+fn make_inbound(networking: &Networking, spec: &dataplane::Inbound, of: &InboundOf) -> Vec<Encoded> {
     let host = spec.address.as_deref().unwrap_or(&networking.address);
-    let (Ok(ip), Ok(port)) = (host.parse::<IpAddr>(), u16::try_from(spec.port)) else { return };
+    let (Ok(ip), Ok(port)) = (host.parse::<IpAddr>(), u16::try_from(spec.port)) else { return Vec::new() };
     let redirects = redirected(networking, |transparent| transparent.redirect_port_inbound).is_some();
     let workload = Workload {
         host: spec.service_address.as_deref().unwrap_or(host).to_owned(),
@@ -114,24 +136,21 @@ fn add_inbound(inputs: &ProxyInputs<'_>, networking: &Networking, spec: &datapla
         redirected: redirects,
     };
     let (section, protocol) = (spec.section(), Protocol::from_app(spec.protocol()));
-    let (tls, permissions) = (inputs.policies.tls(&section), inputs.policies.permissions(&section));
-    let timeouts = mesh_timeout::inbound(&inputs.policies.inbound_timeouts(&section));
+    let timeouts = mesh_timeout::inbound(&of.timeouts);
     let name = name::inbound(&section);
-    let resources = inbound::resources(&inbound::Inbound {
+    let mut made = vec![inbound_cluster::cluster(&name, &workload, protocol, &timeouts)];
+    made.extend(inbound::resources(&inbound::Inbound {
         name: &name,
         at: SocketAddr::new(ip, port),
         bind: !redirects,
         protocol,
         timeouts: &timeouts,
-        mesh_tls: inputs.proxy.identity.as_ref().map(|identity| inbound::MeshTls {
-            secret: &identity.secret_name,
-            tls: &tls,
-            permissions: &permissions,
-            epoch: inputs.chains.get(&section).copied().unwrap_or(0),
+        mesh_tls: of.secret.as_deref().map(|secret| inbound::MeshTls {
+            secret,
+            tls: &of.tls,
+            permissions: &of.permissions,
+            epoch: of.epoch,
         }),
-    });
-    set.put(inbound_cluster::cluster(&name, &workload, protocol, &timeouts));
-    for resource in resources {
-        set.put(resource);
-    }
+    }));
+    made
 }

@@ -3,12 +3,13 @@
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use atoll_envoy_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tonic::{Status as GrpcStatus, Streaming};
 use tracing::Instrument;
 
 use super::{
-    Carry, ProxyConfig, Session, Status,
+    ProxyConfig, Session, Status,
     server::{Admission, Parts, ProxyAuth, ProxySource},
     session::Taken,
 };
@@ -18,6 +19,8 @@ pub(super) type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, GrpcStat
 
 /// Requests that are kept while it is not known what the proxy should have.
 const EARLY: usize = 64;
+/// Requests that are answered together.
+const TOGETHER: usize = 256;
 
 /// Serves a stream until it ends; an error is told to the proxy.
 pub(super) async fn run<A: ProxyAuth, S: ProxySource>(
@@ -37,7 +40,7 @@ pub(super) async fn run<A: ProxyAuth, S: ProxySource>(
         let Some(config) = first_config(&mut configs, &mut requests, &mut early).await? else { return Ok(()) };
         let (id, carry) = parts.uncertain.begin(&proxy);
         let session = Session::new(parts.limits, carry, config, now());
-        let mut stream = Stream { parts, proxy: &proxy, id, session, told: None, noted: Carry::new(), responses };
+        let mut stream = Stream { parts, proxy: &proxy, id, session, told: None, noted: 0, responses };
         let ended = stream.serve(early, &mut configs, &mut requests).await;
         stream.note();
         ended
@@ -86,7 +89,7 @@ struct Stream<'a, A, S> {
     id: u64,
     session: Session,
     told: Option<Status>,
-    noted: Carry,
+    noted: u64,
     responses: &'a Responses,
 }
 
@@ -114,13 +117,32 @@ impl<A: ProxyAuth, S: ProxySource> Stream<'_, A, S> {
                         self.session.set_config(config);
                     }
                 }
-                request = requests.message(), if !waits => match request? {
-                    None => return Ok(()),
-                    Some(request) => read_at = now() + self.take(request)?.pause,
-                },
+                request = requests.message(), if !waits => {
+                    let Some(request) = request? else { return Ok(()) };
+                    read_at = self.take_all(request, requests)?;
+                }
                 () = tokio::time::sleep_until(read_at.into()), if waits => {}
             }
         }
+    }
+
+    /// Takes a request and those that came with it, which are answered together: an Envoy with a thousand listeners asks for
+    /// the filter of each by itself. When the next may be read.
+    fn take_all(
+        &mut self,
+        request: DeltaDiscoveryRequest,
+        requests: &mut Streaming<DeltaDiscoveryRequest>,
+    ) -> Result<Instant, GrpcStatus> {
+        let mut pause = self.take(request)?.pause;
+        for _ in 0..TOGETHER {
+            if !pause.is_zero() {
+                break;
+            }
+            // The end of the stream is seen again by the next read.
+            let Some(Ok(Some(request))) = requests.message().now_or_never() else { break };
+            pause = self.take(request)?.pause;
+        }
+        Ok(now() + pause)
     }
 
     fn take(&mut self, request: DeltaDiscoveryRequest) -> Result<Taken, GrpcStatus> {
@@ -164,10 +186,9 @@ impl<A: ProxyAuth, S: ProxySource> Stream<'_, A, S> {
     }
 
     fn note(&mut self) {
-        let carry = self.session.carry();
-        if carry != self.noted {
-            self.parts.uncertain.note(self.proxy, self.id, carry.clone());
-            self.noted = carry;
+        if self.noted != self.session.carry_version() {
+            self.noted = self.session.carry_version();
+            self.parts.uncertain.note(self.proxy, self.id, self.session.carry());
         }
     }
 }

@@ -5,6 +5,7 @@
 //! services that a proxy binds elsewhere. So a change of one service costs the encoding of its few resources once, and
 //! comparisons of pointers else.
 
+mod inbounds;
 mod role;
 
 use std::{
@@ -17,14 +18,17 @@ use atoll_mesh::{MeshSnapshot, snapshot::Service};
 use atoll_model::{Name, ResourceKey, kinds::dataplane::Networking};
 use atoll_policy::SelectedPolicies;
 use imbl::{OrdMap, ordmap::DiffItem};
+pub(crate) use inbounds::InboundOf;
+use inbounds::Inbounds;
 use role::{Made, Places, Role, facts};
 
-use crate::{ProxyInputs, ResourceSet, ResourceType, name, reference};
+use crate::{Encoded, ProxyInputs, ResourceSet, ResourceType, name, reference};
 
 /// Layers that proxies share. One owner; see [`Cache::retire`].
 #[derive(Default)]
 pub struct Cache {
     layers: BTreeMap<(Name, Role), Layers>,
+    inbounds: Inbounds,
     encodings: u64,
 }
 
@@ -59,6 +63,7 @@ impl Cache {
             layers.by_policies.retain(|_, layer| std::mem::take(&mut layer.used));
         }
         self.layers.retain(|_, layers| !layers.by_policies.is_empty());
+        self.inbounds.retire();
     }
 
     /// How many resources of services were encoded so far: what changes cost.
@@ -79,6 +84,17 @@ impl Cache {
         let (listeners, extensions) = (listeners.listeners.clone(), listeners.extensions.clone());
         let clusters = self.layer(inputs, Role::Clusters { secret, only }, Places::default()).set.clone();
         ResourceSet { listeners, extensions, ..clusters }
+    }
+
+    /// The resources of an inbound; the ones of the last time if they are made of the same.
+    pub(crate) fn inbound(
+        &mut self,
+        proxy: &ResourceKey,
+        section: String,
+        of: InboundOf,
+        make: impl FnOnce(&InboundOf) -> Vec<Encoded>,
+    ) -> &[Arc<Encoded>] {
+        self.inbounds.get(proxy, section, of, make)
     }
 
     /// The resources of all services that an ingress exposes.

@@ -2,6 +2,10 @@
 //!
 //! The matcher form, not the rules form: it keeps order, it names the policy that decided, and it compares all URI SANs of a
 //! certificate together, so that a second one makes a match fail instead of adding an identity.
+//!
+//! On bytes Envoy judges at the first byte that the caller sends, not when the connection opens: an application that speaks
+//! first is heard by every caller whom the bundles trust, until the caller speaks. Waiting for the caller's first byte before
+//! the application is called would keep this from them, and would keep such applications from everybody.
 
 use atoll_envoy_api::{
     envoy::{

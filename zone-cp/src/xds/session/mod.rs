@@ -40,7 +40,8 @@ use super::ProxyConfig;
 pub struct Limits {
     /// Names, over all types.
     pub subscriptions: usize,
-    /// Requests a second that answer nothing; twice as many may come at once. More are not refused but read later.
+    /// Requests a second that answer nothing and ask for nothing new; twice as many may come at once. More are not refused but
+    /// read later.
     pub requests_per_second: u32,
 }
 
@@ -93,6 +94,8 @@ pub struct Session {
     config: Arc<ProxyConfig>,
     nonce: u64,
     status: Status,
+    /// Raised whenever [`Session::carry`] may differ.
+    carried: u64,
 }
 
 /// Removals: what refers goes before what it refers to.
@@ -122,6 +125,7 @@ impl Session {
             config,
             nonce: 0,
             status: Status::default(),
+            carried: 1,
         }
     }
 
@@ -141,14 +145,19 @@ impl Session {
             taken.pause = self.bucket.take(now);
             return Ok(taken);
         };
-        match subscription.on_answer(&request) {
+        let set = self.config.set().of(subscription.kind());
+        let first = !subscription.is_asked();
+        let answer = subscription.on_answer(&request);
+        self.carried += u64::from(first || answer.is_some() || !request.resource_names_unsubscribe.is_empty());
+        match answer {
+            None if subscription.is_expected(&request, set) => {}
             None => taken.pause = self.bucket.take(now),
             Some(refused) => {
                 self.status.nacks += u64::from(request.error_detail.is_some());
                 taken.refused = refused;
             }
         }
-        subscription.subscribe(&request, self.config.set().of(subscription.kind()));
+        subscription.subscribe(&request, set);
         let names: usize = self.subscriptions.values().map(Subscription::names).sum();
         if names > self.limits.subscriptions {
             return Err(Violation::TooManySubscriptions(self.limits.subscriptions));
@@ -206,6 +215,7 @@ impl Session {
 
     fn finish(&mut self, mut response: DeltaDiscoveryResponse, config: &ProxyConfig) -> DeltaDiscoveryResponse {
         self.nonce += 1;
+        self.carried += 1;
         response.system_version_info = config.revision().to_string();
         response
     }
@@ -222,6 +232,11 @@ impl Session {
     /// What an operator sees. Up to date after [`Session::respond`] answered `None`.
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    /// Equal as long as [`Session::carry`] is.
+    pub fn carry_version(&self) -> u64 {
+        self.carried
     }
 
     /// What the session of this proxy's next stream must know.

@@ -160,6 +160,15 @@ impl Subscription {
         }
     }
 
+    /// Whether a request only asks for resources that are there and were not asked for yet: an Envoy asks for each filter of a
+    /// thousand listeners by itself, and there is an end to them.
+    pub(super) fn is_expected(&self, request: &DeltaDiscoveryRequest, set: &ResourceMap) -> bool {
+        let names = &request.resource_names_subscribe;
+        !names.is_empty()
+            && request.resource_names_unsubscribe.is_empty()
+            && names.iter().all(|name| set.contains_key(name.as_str()) && !self.names.contains(name.as_str()))
+    }
+
     /// Takes what a request says about names. `set` is what the proxy should have.
     pub(super) fn subscribe(&mut self, request: &DeltaDiscoveryRequest, set: &ResourceMap) {
         let first = !std::mem::replace(&mut self.asked, true);

@@ -106,10 +106,10 @@ impl Client {
     }
 
     /// `cds *`, `eds a b`.
-    pub(super) fn ask(&mut self, text: &str) {
+    pub(super) fn ask(&mut self, text: &str) -> Taken {
         let (short, names) = words(text);
         self.names.entry(short).or_default().extend(names.iter().cloned());
-        self.send(short, |request| request.resource_names_subscribe = names);
+        self.send(short, |request| request.resource_names_subscribe = names)
     }
 
     pub(super) fn drop_names(&mut self, text: &str) {

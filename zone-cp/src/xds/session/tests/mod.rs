@@ -378,6 +378,18 @@ fn requests_that_answer_nothing_are_slowed_down() {
 }
 
 #[test]
+fn asking_for_what_is_there_is_not_slowed_down() {
+    let filters: String = (0..1_000).map(|i| format!(" f{i}=1")).collect();
+    let mut envoy = Client::settled(&format!("cds a=1 | lds l=1 | eds x=1 | ecds{filters}"));
+    envoy.drop_names(&format!("ecds {}", (0..1_000).map(|i| format!("f{i} ")).collect::<String>()));
+    for i in 0..1_000 {
+        assert_eq!(envoy.ask(&format!("ecds f{i}")).pause, Duration::ZERO);
+    }
+    // Again, and again: an Envoy that does not know what it has is slowed down.
+    assert!((0..1_000).any(|i| envoy.ask(&format!("ecds f{i}")).pause > Duration::ZERO));
+}
+
+#[test]
 fn answers_are_not_slowed_down() {
     let mut envoy = Client::settled("cds a=1 | lds l=1");
     for version in 2..500 {
