@@ -13,6 +13,7 @@ use atoll_mesh::{
     trust::TrustBundles,
 };
 use atoll_model::{Clock, Name, ResourceKey, Revision, Timestamp};
+use atoll_policy::PermissionSet;
 use atoll_runtime::tasks::Tasks;
 use atoll_store::Store;
 use ipnet::IpNet;
@@ -96,8 +97,12 @@ struct Builder {
     cache: Cache,
     proxies: BTreeMap<ProxyId, Proxy>,
     remembered: BTreeMap<ProxyId, Remembered>,
+    /// What each proxy's inbounds granted when their epochs were last looked at: equal pointers need no second look.
+    granted: BTreeMap<ProxyId, Granted>,
     /// Rows that are not written yet.
     unsaved: BTreeSet<ProxyId>,
+    /// The encoded certificate of each proxy.
+    certificates: BTreeMap<ProxyId, Arc<atoll_envoy::Encoded>>,
     /// The encoded trust bundle of each mesh, by the bundle's fingerprint.
     bundles: BTreeMap<Name, (u128, Arc<atoll_envoy::Encoded>)>,
     /// When the first of the issued certificates must be renewed.
@@ -116,6 +121,23 @@ struct Proxy {
     table: Arc<NameTable>,
 }
 
+/// What the inbounds of a proxy grant, by section.
+struct Granted {
+    trust: u128,
+    permissions: BTreeMap<String, Arc<PermissionSet>>,
+}
+
+impl Granted {
+    fn is(&self, other: &Self) -> bool {
+        let same = |(one, other): ((&String, &Arc<PermissionSet>), (&String, &Arc<PermissionSet>))| {
+            one.0 == other.0 && Arc::ptr_eq(one.1, other.1)
+        };
+        self.trust == other.trust
+            && self.permissions.len() == other.permissions.len()
+            && self.permissions.iter().zip(&other.permissions).all(same)
+    }
+}
+
 /// Where a proxy listens, and the services and names for which that was found.
 struct BoundFor {
     services: OrdMap<ResourceKey, Arc<Service>>,
@@ -130,6 +152,8 @@ impl Builder {
             cache: Cache::default(),
             proxies: BTreeMap::new(),
             remembered,
+            granted: BTreeMap::new(),
+            certificates: BTreeMap::new(),
             unsaved: BTreeSet::new(),
             bundles: BTreeMap::new(),
             renew_at: None,
@@ -188,6 +212,8 @@ impl Builder {
 
     fn build_all(&mut self) {
         self.proxies.retain(|_, proxy| proxy.is_wanted());
+        self.granted.retain(|id, _| self.proxies.contains_key(id));
+        self.certificates.retain(|id, _| self.proxies.contains_key(id));
         let all = self.proxies.keys().cloned().collect();
         self.renew_at = None;
         self.build(&all);
@@ -273,7 +299,12 @@ impl Builder {
                 }
             };
             self.renew_at = Some(self.renew_at.map_or(issued.renew_at, |at| at.min(issued.renew_at)));
-            secrets.push(Arc::new(secret::identity(&issued.name, &issued.chain_pem, issued.key_pem.expose(), &issued.version)));
+            let held = self.certificates.get(id).filter(|held| *held.version == *issued.version && *held.name == *issued.name);
+            let certificate = held.cloned().unwrap_or_else(|| {
+                Arc::new(secret::identity(&issued.name, &issued.chain_pem, issued.key_pem.expose(), &issued.version))
+            });
+            self.certificates.insert(id.clone(), Arc::clone(&certificate));
+            secrets.push(certificate);
             secrets.push(self.bundle(&snapshot.mesh, &snapshot.trust));
         }
         let chains = self.chains(id, snapshot, dataplane, &policies);
@@ -307,18 +338,27 @@ impl Builder {
     ) -> BTreeMap<String, u64> {
         let networking = dataplane.spec.networking.iter();
         let sections = networking.flat_map(|networking| networking.inbound.iter().map(|inbound| inbound.section()));
-        let trusted = anchors(&snapshot.trust);
+        let granted: Granted = Granted {
+            trust: snapshot.trust.fingerprint(),
+            permissions: sections
+                .map(|section| {
+                    let set = policies.permissions(&section);
+                    (section, set)
+                })
+                .collect(),
+        };
         let remembered = self.remembered.entry(id.clone()).or_default();
-        let states: BTreeMap<String, ChainState> = sections
-            .map(|section| {
-                let permissions = policies.permissions(&section);
-                let next = ChainState::next(remembered.chains.get(&section), &permissions, trusted.clone());
-                (section, next)
-            })
-            .collect();
-        if remembered.chains != states {
-            remembered.chains = states;
-            self.unsaved.insert(id.clone());
+        if self.granted.get(id).is_none_or(|held| !held.is(&granted)) {
+            let trusted = anchors(&snapshot.trust);
+            let next = |(section, permissions): (&String, &Arc<PermissionSet>)| {
+                (section.clone(), ChainState::next(remembered.chains.get(section), permissions, trusted.clone()))
+            };
+            let states: BTreeMap<String, ChainState> = granted.permissions.iter().map(next).collect();
+            if remembered.chains != states {
+                remembered.chains = states;
+                self.unsaved.insert(id.clone());
+            }
+            self.granted.insert(id.clone(), granted);
         }
         remembered.chains.iter().map(|(section, state)| (section.clone(), state.epoch)).collect()
     }
