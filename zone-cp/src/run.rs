@@ -86,20 +86,22 @@ const STORE: &str = "store";
 /// Starts everything; what is returned serves.
 ///
 /// # Errors
-/// See [`StartError`]. Nothing is left running but tasks that end with `shutdown`, which is begun.
+/// See [`StartError`]. Nothing is left running, and `shutdown` is begun.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<Running, StartError> {
     config.validate()?;
     tls::install_provider();
-    let started = start(&config, &shutdown).await;
+    // The store's own tasks outlive the others: what they still write must find it.
+    let (tasks, of_store) = (Tasks::new(), Tasks::new());
+    let started = start(&config, &shutdown, tasks.clone(), of_store.clone()).await;
     if started.is_err() {
         shutdown.soft().cancel();
+        tasks.join_all(Duration::from_secs(5)).await;
+        of_store.join_all(Duration::from_secs(5)).await;
     }
     started
 }
 
-async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running, StartError> {
-    // The store's own tasks outlive the others: what they still write must find it.
-    let (tasks, of_store) = (Tasks::new(), Tasks::new());
+async fn start(config: &Config, shutdown: &Shutdown, tasks: Tasks, of_store: Tasks) -> Result<Running, StartError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (dir_failed, store_failed) = (StartError::dir(config), StartError::store(config));
     let dir = ZoneDir::open(&config.data_dir, &mut rand::rng()).map_err(&dir_failed)?;

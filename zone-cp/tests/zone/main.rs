@@ -1,0 +1,10 @@
+//! A zone plane in this process, as its operator and its proxies meet it.
+#![allow(clippy::unwrap_used)]
+
+mod admission;
+mod changes;
+mod envoy;
+mod plane;
+mod readiness;
+mod refusals;
+mod restart;
