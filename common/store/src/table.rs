@@ -21,6 +21,8 @@ pub struct TableSnapshot {
     horizon: Revision,
     epochs: Epochs,
     not_durable_since: Option<Timestamp>,
+    /// Counts how often the table was replaced by one of another history.
+    histories: u64,
 }
 
 impl TableSnapshot {
@@ -93,6 +95,38 @@ impl TableSnapshot {
     /// tombstones above the horizon.
     pub fn changes_since(&self, revision: Revision) -> impl Iterator<Item = Change> + use<'_> {
         self.order.range(revision.next()..).map(|(_, change)| change.clone())
+    }
+
+    /// Whether [`TableSnapshot::changes_since`] the revision of `earlier` leads from it to this table. It does not after the
+    /// journal's history went back (a restored backup, a failover that lost commits): who follows by changes starts over then.
+    pub fn continues(&self, earlier: &TableSnapshot) -> bool {
+        self.histories == earlier.histories && earlier.revision <= self.revision
+    }
+
+    /// A table that holds `everything` that the journal has, in place of this one, which was too far behind to follow by
+    /// changes: tombstones that it never saw were pruned. Deletions that follow from that get tombstones of their own, at
+    /// revisions that pruned ones have left free, so that readers of this table see them go.
+    pub(crate) fn caught_up(&self, everything: Vec<Change>, horizon: Revision, now: Timestamp) -> Self {
+        let mut table = Self { epochs: self.epochs.clone(), histories: self.histories, horizon, ..Self::default() };
+        for change in everything {
+            table.apply(change);
+        }
+        let gone: Vec<&ResourceKey> = self
+            .resources
+            .keys()
+            .filter(|key| !table.resources.contains_key(*key) && !table.tombstones.contains_key(*key))
+            .collect();
+        let missed = self.revision.next().0..=horizon.0;
+        let free: Vec<Revision> = missed.map(Revision).filter(|at| !table.order.contains_key(at)).take(gone.len()).collect();
+        for (key, revision) in gone.into_iter().zip(free) {
+            table.apply(Change::Delete(Arc::new(Tombstone { key: key.clone(), revision, deleted: now })));
+        }
+        table
+    }
+
+    /// An empty table for another history than this one.
+    pub(crate) fn other_history(&self) -> Self {
+        Self { histories: self.histories + 1, ..Self::default() }
     }
 
     /// Lays one change over the table and moves [`TableSnapshot::revision`] up to it.

@@ -270,9 +270,13 @@ impl Committer {
                 store.had = %self.table.revision(), store.has = %delta.position.revision,
                 "the journal's history went back; taking over what it has now"
             );
-            self.table = TableSnapshot::default();
+            self.table = self.table.other_history();
             self.position = Position::default();
             delta = self.log.read(Revision(0)).await?;
+        } else if self.table.revision() > Revision(0) && self.table.revision() < delta.horizon {
+            warn!(store.had = %self.table.revision(), store.horizon = %delta.horizon, "too far behind; reading everything again");
+            delta = self.log.read(Revision(0)).await?;
+            self.table = self.table.caught_up(std::mem::take(&mut delta.changes), delta.horizon, self.clock.now());
         }
         if delta.position.fence != self.position.fence {
             let around = self.log.surroundings().await?;

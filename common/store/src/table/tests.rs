@@ -158,3 +158,28 @@ fn zones_are_known_by_identity() {
     table.apply(Change::Delete(tombstone(zone("azure"), 5)));
     assert_eq!((table.zone_name(uid(3)), table.zone_name(uid(2))), (None, Some("gcp".into())));
 }
+
+#[test]
+fn a_table_that_was_too_far_behind_sees_what_went() {
+    let mesh = |name: &str| ResourceKey::new(Kind::Mesh, "", name, Owner::Global);
+    let mut old = TableSnapshot::default();
+    for (revision, name) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
+        old.apply(Change::Put(resource(mesh(name), revision, "{}")));
+    }
+    // Since then: a deleted at 5, b changed at 6, c deleted at 7, e made at 8, d deleted at 9; pruned up to 7.
+    let everything = vec![
+        Change::Put(resource(mesh("b"), 6, "1")),
+        Change::Put(resource(mesh("e"), 8, "{}")),
+        Change::Delete(tombstone(mesh("d"), 9)),
+    ];
+    let new = old.caught_up(everything, Revision(7), Timestamp::default());
+    let seen: Vec<(u64, bool, String)> = new
+        .changes_since(old.revision())
+        .map(|change| (change.revision().0, matches!(change, Change::Put(_)), change.key().name.to_string()))
+        .collect();
+    let row = |revision, put, name: &str| (revision, put, name.to_owned());
+    let expected = [row(5, false, "a"), row(6, true, "b"), row(7, false, "c"), row(8, true, "e"), row(9, false, "d")];
+    assert_eq!(seen, expected);
+    assert_eq!((new.revision(), new.horizon(), new.len()), (Revision(9), Revision(7), 2));
+    assert!(new.continues(&old) && !old.continues(&new) && !old.other_history().continues(&old));
+}

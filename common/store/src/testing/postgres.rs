@@ -30,7 +30,7 @@ while read -r line; do
     echo $pg
 done
 kill -CONT $pg $(cat /proc/$pg/task/$pg/children 2>/dev/null) 2>/dev/null
-kill -INT $pg 2>/dev/null
+kill -QUIT $pg 2>/dev/null
 wait
 rm -rf "$2"
 "#;

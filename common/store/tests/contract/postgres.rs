@@ -122,11 +122,37 @@ async fn the_other_process_sees_changes_at_once() {
     assert!(begin.elapsed() < Duration::from_secs(5), "by notification, not by the poll of each second: {:?}", begin.elapsed());
     second.store.bind_zone(&"azure".into(), atoll_model::ZoneUid(uuid::Uuid::from_u128(1))).await.unwrap();
     eventually("the registry follows", async || first.store.registry().borrow().holder("azure").is_some()).await;
-    second.store.commit(by_plane(vec![Write::delete(key("a"))])).await.unwrap();
+    let gone = second.store.commit(by_plane(vec![Write::delete(key("a"))])).await.unwrap().revision;
+    reaches(&first.store, gone).await;
     first.clock.advance(chrono::TimeDelta::days(2));
     second.store.prune().await.unwrap();
     eventually("the horizon follows", async || atoll_sync::Feed::horizon(&*first.store.snapshot()) == Revision(21)).await;
     assert_eq!(contents(&first.store.snapshot()), contents(&second.store.snapshot()));
+}
+
+/// A process that was cut off until the tombstones of what it holds were pruned.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_behind_the_horizon_keeps_no_ghosts() {
+    let test = TestStore::postgres().await.unwrap();
+    test.store.commit(by_ada(["a", "b", "c"].map(|name| put(name, "{}")).to_vec())).await.unwrap();
+    let before = test.store.snapshot();
+    // What others did meanwhile, all at once: b is gone, and so is what told of it.
+    test.store
+        .execute(
+            "DELETE FROM resources WHERE name = 'b';
+             UPDATE resources SET revision = 5, version = 2, spec = '1' WHERE name = 'c';
+             UPDATE counter SET revision = 5, horizon = 4, fence = fence + 1",
+        )
+        .await
+        .unwrap();
+    let table = reaches(&test.store, Revision(5)).await;
+    assert_eq!((table.len(), spec(&table, "c").as_deref()), (2, Some("1")));
+    let seen: Vec<_> = table.changes_since(before.revision()).map(|change| change.key().name.to_string()).collect();
+    assert_eq!(seen, ["b", "c"], "who follows the table sees b go");
+    assert!(table.continues(&before));
+    write(&test.store, put("d", "{}")).await.unwrap();
+    let restarted = test.restart().await.unwrap();
+    assert_eq!((restarted.store.snapshot().len(), restarted.store.snapshot().revision()), (3, Revision(6)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -274,7 +300,7 @@ async fn a_database_that_went_back_is_taken_as_it_is_and_opens_an_epoch() {
     let (server, test) = alone().await;
     let store = &test.store;
     store.commit(by_ada((0..10).map(|n| put(&format!("r{n}"), "{}")).collect())).await.unwrap();
-    let lost = store.epochs()[0];
+    let (lost, before) = (store.epochs()[0], store.snapshot());
     // As after a failover to a server that lacks the last commits.
     store
         .execute(
@@ -287,6 +313,7 @@ async fn a_database_that_went_back_is_taken_as_it_is_and_opens_an_epoch() {
     eventually("it is taken over", async || write(store, put("new", "{}")).await.is_ok()).await;
     let table = store.snapshot();
     assert_eq!((table.revision(), table.len()), (Revision(7), 7));
+    assert!(!table.continues(&before));
     assert!(!table.epochs().holds(lost.id, Revision(10), table.revision()), "a peer that saw revision 10 saw another history");
     assert!(table.epochs().holds(lost.id, Revision(6), table.revision()));
 }
