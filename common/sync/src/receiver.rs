@@ -43,6 +43,7 @@ pub struct Receiver {
     stored_at: Moment,
     /// The newest place in the peer's history that anything here may be of.
     reached: Option<Cursor>,
+    stored_reached: Option<Cursor>,
     /// What is here is newer than the cursor, in part: no place at which digests could be compared.
     beyond: bool,
     flight: Option<Flight>,
@@ -64,6 +65,14 @@ pub struct Receiver {
 /// What the store is doing.
 #[derive(Debug)]
 struct Flight {
+    cursor: Option<Cursor>,
+    cost: u64,
+}
+
+/// What batches of the inbox come to.
+#[derive(Debug, Default)]
+struct Taken {
+    items: Vec<Item>,
     cursor: Option<Cursor>,
     cost: u64,
 }
@@ -104,6 +113,7 @@ impl Receiver {
             stored: cursor,
             stored_at: Moment::ZERO,
             reached,
+            stored_reached: reached,
             beyond: false,
             flight: None,
             // What an earlier session applied may not be durable yet.
@@ -169,26 +179,26 @@ impl Receiver {
             return None;
         }
         if let Some(items) = self.retry_rejected(view, review, now).or_else(|| self.do_released()) {
-            return Some(self.launch(Apply { items, cursor: None, reached: None }, 0));
+            return Some(self.launch(Taken { items, ..Taken::default() }));
         }
         while let Some(batch) = self.inbox.front() {
             let was_part = batch.snapshot.is_some();
-            let (apply, cost) = match batch.snapshot.clone() {
+            let taken = match batch.snapshot.clone() {
                 // What is missing can be seen only in a table that has all that came.
                 Some(snapshot) if snapshot.total.is_some() && view.head() < self.local => return None,
                 Some(snapshot) => self.take_part(snapshot, view, review, now)?,
                 None => self.take_changes(review),
             };
             // The first cursor, and the one after a snapshot, are worth a transaction of their own.
-            let landmark = apply.cursor.is_some() && (was_part || self.stored.is_none());
-            if !apply.items.is_empty() || landmark {
-                return Some(self.launch(apply, cost));
+            let landmark = taken.cursor.is_some() && (was_part || self.stored.is_none());
+            if !taken.items.is_empty() || landmark {
+                return Some(self.launch(taken));
             }
-            self.skip(apply.cursor, cost, now);
+            self.skip(&taken, now);
         }
         self.compare(view, now);
         let lazy = self.stored != self.applied && self.settling.is_empty() && now >= self.stored_at + LAZY;
-        lazy.then(|| self.launch(Apply { items: Vec::new(), cursor: self.applied, reached: None }, 0))
+        lazy.then(|| self.launch(Taken { cursor: self.applied, ..Taken::default() }))
     }
 
     /// The store has applied the changes; its revision `local` contains them. `refused` is what it could not take, and why.
@@ -226,17 +236,17 @@ impl Receiver {
         }
     }
 
-    fn launch(&mut self, apply: Apply, cost: u64) -> Apply {
-        self.flight = Some(Flight { cursor: apply.cursor, cost });
-        apply
+    fn launch(&mut self, Taken { items, cursor, cost }: Taken) -> Apply {
+        self.flight = Some(Flight { cursor, cost });
+        let reached = self.reached.filter(|reached| self.stored_reached != Some(*reached));
+        self.stored_reached = self.reached;
+        Apply { items, cursor, reached }
     }
 
     /// Passes over a batch that changes nothing; its cursor is stored some time later.
-    fn skip(&mut self, cursor: Option<Cursor>, cost: u64, now: Moment) {
-        self.inflow.on_consumed(cost, now);
-        if cursor.is_some() {
-            self.applied = cursor;
-        }
+    fn skip(&mut self, taken: &Taken, now: Moment) {
+        self.inflow.on_consumed(taken.cost, now);
+        self.applied = taken.cursor.or(self.applied);
         if self.settling.is_empty() {
             self.durable = self.applied;
         }
@@ -244,25 +254,23 @@ impl Receiver {
     }
 
     /// Takes plain batches from the inbox, as many as fit into one transaction. Of each key only the last counts.
-    fn take_changes(&mut self, review: &dyn Review) -> (Apply, u64) {
-        let (mut items, mut cursor, mut reached, mut cost) = (Vec::new(), None, None, 0);
+    fn take_changes(&mut self, review: &dyn Review) -> Taken {
+        let (mut items, mut cursor, mut cost) = (Vec::new(), None, 0);
         while self.inbox.front().is_some_and(|batch| batch.snapshot.is_none() && (cost == 0 || cost + batch.cost <= BATCH_MAX)) {
             let Some(batch) = self.inbox.pop_front() else { break };
             items.extend(self.read(&batch, self.route, review));
             cursor = batch.completes.as_ref().and_then(|completes| Cursor::try_from(completes).ok()).or(cursor);
-            reached = self.reach(&batch).or(reached);
+            self.reach(&batch);
             cost += batch.cost;
         }
-        (Apply { items: last_of_each(items), cursor, reached }, cost)
+        Taken { items: last_of_each(items), cursor, cost }
     }
 
-    /// The place that a batch reaches, if that is news.
-    fn reach(&mut self, batch: &proto::Batch) -> Option<Cursor> {
+    /// Notes the place that a batch reaches.
+    fn reach(&mut self, batch: &proto::Batch) {
         let reaches = batch.reaches.as_ref().and_then(|cursor| Cursor::try_from(cursor).ok());
         self.beyond = batch.completes.is_none() && (self.beyond || (reaches.is_some() && reaches != self.received));
-        let news = reaches.filter(|reaches| self.reached != Some(*reaches));
-        self.reached = news.or(self.reached);
-        news
+        self.reached = reaches.or(self.reached);
     }
 
     /// The changes of a batch that may be applied; the others are rejected by name.

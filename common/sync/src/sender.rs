@@ -70,8 +70,15 @@ struct Walk {
 pub struct Has {
     /// It has everything up to here.
     pub cursor: Option<Cursor>,
-    /// It may have some things up to here.
+    /// It was told things as they were here: newer ones than its cursor, or not yet those that have moved beyond its cursor.
     pub reached: Option<Cursor>,
+}
+
+impl Has {
+    /// Whether it has all that there was at its cursor.
+    pub fn is_whole(&self) -> bool {
+        self.reached.is_none_or(|reached| self.cursor.is_some_and(|cursor| cursor.revision >= reached.revision))
+    }
 }
 
 /// A complete snapshot that the peer asked for.
@@ -276,6 +283,9 @@ impl Sender {
         let told = self.completed.is_some_and(|completed| completed.revision >= self.cursor);
         if !told && (!parcel.is_empty() || now >= self.last_batch + QUIET) {
             parcel.completes = view.cursor(self.cursor);
+            if self.cursor < view.head() {
+                parcel.reaches = view.cursor(view.head());
+            }
         }
     }
 

@@ -254,6 +254,34 @@ case!(a_forged_removal_removes_nothing, net, {
     assert!(net.global.has(&key));
 });
 
+case!(global_cannot_change_a_zones_own_unasked, net, {
+    let key = net.zone.write(Kind::MeshService, "api", r#"{"n":1}"#);
+    net.connect();
+    let labels = bytes::Bytes::from_static(b"{}");
+    let hash = atoll_model::ContentHash::of(&Default::default(), br#"{"n":2}"#).to_bytes();
+    let (spec, hash) = (bytes::Bytes::from_static(br#"{"n":2}"#), bytes::Bytes::copy_from_slice(&hash));
+    let resource = proto::Resource { key: Some((&key).into()), revision: 99, labels, spec, hash };
+    let empty = proto::Total { count: 0, digest: vec![0; 16].into() };
+    let snapshot = |own, total| proto::Snapshot { kind: "MeshService".to_owned(), own, first: true, total, unknown: false };
+    let batches = [
+        proto::Batch { resources: vec![resource.clone()], cost: 100, ..Default::default() },
+        proto::Batch { resources: vec![resource], snapshot: Some(snapshot(true, None)), cost: 100, ..Default::default() },
+        proto::Batch { snapshot: Some(snapshot(true, Some(empty.clone()))), cost: 100, ..Default::default() },
+        proto::Batch { snapshot: Some(snapshot(false, Some(empty))), cost: 100, ..Default::default() },
+        proto::Batch {
+            removals: vec![proto::Removal { key: Some((&key).into()), revision: 100 }],
+            cost: 100,
+            ..Default::default()
+        },
+    ];
+    for batch in batches {
+        let view = net.zone.view.clone();
+        net.stream.as_mut().expect("open").1.on_message(Message::Batch(batch), &view, net.now).expect("taken");
+        net.run();
+        assert_eq!(&net.zone.memory.rows[&key].spec[..], br#"{"n":1}"#);
+    }
+});
+
 case!(a_damaged_resource_is_rejected, net, {
     net.connect();
     let key = proto::Key { kind: "Mesh".to_owned(), name: "m".to_owned(), ..Default::default() };

@@ -465,7 +465,7 @@ impl Sim {
     /// If global had only a part of a snapshot of what the zone lost, the zone's word counts, and some things go back.
     fn admit_what_is_lost(&mut self, zone: usize) {
         let has = self.global.has_of(&peer_of(zone));
-        if std::mem::take(&mut self.rolled_back[zone]) && has.reached.is_some() && has.reached != has.cursor {
+        if std::mem::take(&mut self.rolled_back[zone]) && !has.is_whole() {
             self.model.lost.insert(Owner::Zone(uid(zone)));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Apply, Receiver, last_of_each};
+use super::{Receiver, Taken, last_of_each};
 use crate::{
     Cursor, Review, View,
     digest::{Sum, contribution},
@@ -41,8 +41,12 @@ impl Receiver {
         view: &View,
         review: &dyn Review,
         now: Moment,
-    ) -> Option<(Apply, u64)> {
+    ) -> Option<Taken> {
         let batch = self.inbox.pop_front()?;
+        // Global's word about this zone's own resources counts only when the zone has asked for it.
+        if snapshot.own && !self.is_restoring() {
+            return Some(Taken { cost: batch.cost, ..Taken::default() });
+        }
         let route = match self.route {
             Route::Down(zone) if snapshot.own => Route::Back(zone),
             Route::Down(_) | Route::Up(_) | Route::Back(_) => self.route,
@@ -57,8 +61,8 @@ impl Receiver {
             items.extend(self.finish(&snapshot, route, view, now));
         }
         let cursor = batch.completes.as_ref().and_then(|completes| Cursor::try_from(completes).ok());
-        let reached = self.reach(&batch);
-        Some((Apply { items: last_of_each(items), cursor, reached }, batch.cost))
+        self.reach(&batch);
+        Some(Taken { items: last_of_each(items), cursor, cost: batch.cost })
     }
 
     /// Remembers what the snapshot names.

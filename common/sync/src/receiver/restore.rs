@@ -82,6 +82,7 @@ impl Receiver {
 fn told(global: Has, view: &View) -> Revision {
     match global.cursor {
         None => Revision(0),
+        Some(_) if !global.is_whole() => Revision(0),
         Some(cursor) if view.standing(&cursor) == Standing::Held => cursor.revision,
         Some(_) => Revision(u64::MAX),
     }
