@@ -2,20 +2,12 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
-use atoll_runtime::tls;
-use atoll_trust::{Pin, SecretText, pin};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::CryptoProvider,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use atoll_runtime::tls::{self, FoundCa};
+use atoll_trust::{Pin, SecretText, pin, x509};
+use rustls::ClientConfig;
 
 pub use atoll_trust::ca::ZONE_SERVER_NAME;
 
@@ -49,6 +41,9 @@ pub enum CredentialFault {
     /// The CA is none.
     #[error("{0} holds no usable CA certificate")]
     BadCa(PathBuf, #[source] tls::TlsError),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[source] tls::TlsError),
 }
 
 /// A token as it stands in its file.
@@ -89,7 +84,7 @@ pub struct ZoneTrust {
 #[derive(Debug)]
 enum Source {
     File(String),
-    Pinned(Arc<PinnedCa>),
+    Pinned(FoundCa),
 }
 
 impl ZoneTrust {
@@ -113,95 +108,21 @@ impl ZoneTrust {
                 let config = tls::client_config(roots, None, &[b"h2"]).map_err(bad(path))?;
                 Ok(Self { config, source: Source::File(pem) })
             }
-            (None, Some(pin)) => Ok(Self::pinned(pin)),
+            (None, Some(pin)) => {
+                let pinned = tls::client_config_pinned(move |der| pin.find_in([der]).is_some(), &[b"h2"]);
+                let (config, found) = pinned.map_err(CredentialFault::Tls)?;
+                Ok(Self { config, source: Source::Pinned(found) })
+            }
             (None, None) => Err(CredentialFault::NoTrust),
         }
-    }
-
-    fn pinned(pin: Pin) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Arc::new(PinnedCa { pin, provider: provider.clone(), found: OnceLock::new() });
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("ring knows TLS 1.3");
-        let mut config = builder.dangerous().with_custom_certificate_verifier(verifier.clone()).with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        config.resumption = rustls::client::Resumption::disabled();
-        Self { config: Arc::new(config), source: Source::Pinned(verifier) }
     }
 
     /// The CA in PEM, for Envoy. With a pin it is known after the first good handshake.
     pub fn ca_pem(&self) -> Option<String> {
         match &self.source {
             Source::File(pem) => Some(pem.clone()),
-            Source::Pinned(verifier) => verifier.found.get().map(|der| pem(der)),
+            Source::Pinned(found) => found.get().map(|der| x509::to_pem(der)),
         }
-    }
-}
-
-/// A certificate as PEM.
-fn pem(der: &CertificateDer<'_>) -> String {
-    const LINE: usize = 64;
-    let text = base64(der);
-    let lines: Vec<&str> = (0..text.len()).step_by(LINE).map(|at| &text[at..text.len().min(at + LINE)]).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-/// Believes servers whose chain holds the CA with the pinned key, and whose certificate that CA signed for the name.
-#[derive(Debug)]
-struct PinnedCa {
-    pin: Pin,
-    provider: Arc<CryptoProvider>,
-    found: OnceLock<CertificateDer<'static>>,
-}
-
-impl ServerCertVerifier for PinnedCa {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let unknown = || rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let ca = self.pin.find_in(intermediates.iter().map(AsRef::as_ref)).ok_or_else(unknown)?;
-        let ca = CertificateDer::from(ca.to_vec());
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.clone())?;
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone()).build().map_err(|_| unknown())?;
-        let verified = verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
-        let _ = self.found.set(ca);
-        Ok(verified)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.3 only".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

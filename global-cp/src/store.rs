@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use atoll_model::Clock;
-use atoll_runtime::{backoff::Backoff, tasks::Tasks};
+use atoll_runtime::{backoff::Backoff, tasks::Tasks, telemetry};
 use atoll_store::{Store, StoreError};
 
 use crate::{StartError, StoreAddress};
@@ -28,18 +28,7 @@ pub(crate) async fn open(address: &StoreAddress, clock: Arc<dyn Clock>, tasks: &
         if tokio::time::Instant::now() + pause >= deadline {
             return Err(StartError::Unreachable { address: address.to_string(), source: error });
         }
-        tracing::warn!(store = %address, error = %chain(&error), "the store cannot be reached yet; trying again");
+        tracing::warn!(store = %address, error = %telemetry::with_causes(&error), "the store cannot be reached yet; trying again");
         tokio::time::sleep(pause).await;
     }
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

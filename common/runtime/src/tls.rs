@@ -24,6 +24,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
+mod pinned;
+
+pub use pinned::{FoundCa, client_config_pinned};
+
 /// How long a peer may take for its handshake (reliability.md 4.2).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes that are done and wait to be served.

@@ -82,3 +82,20 @@ async fn only_clients_of_the_ca_are_served() {
     served.flush().await.unwrap();
     assert_eq!(stream.read_u8().await.unwrap(), b'x');
 }
+
+#[tokio::test]
+async fn a_pinned_ca_is_found_in_the_chain_and_signs_for_the_name() {
+    let (ca, stranger) = (ca(), ca());
+    let (chain, key) = leaf(&ca);
+    // Shows both CAs, as anybody can who knows them; only one of them signed.
+    let identity = ServerIdentity::new(&(chain + &stranger.pem() + &ca.pem()), &key).unwrap();
+    let config = tls::server_config(identity, ClientAuth::None, &[]).unwrap();
+    let listener = TlsListener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
+    let address = listener.local_addr().to_string();
+    for (pinned, name, good) in [(&ca, "server", true), (&ca, "other", false), (&stranger, "server", false)] {
+        let wanted = pinned.der().to_vec();
+        let (config, found) = tls::client_config_pinned(move |der| der == wanted, &[]).unwrap();
+        assert_eq!(tls::connect(&address, name, config).await.is_ok(), good, "{name}");
+        assert_eq!(found.get().map(|der| der.to_vec()), good.then(|| ca.der().to_vec()), "{name}");
+    }
+}

@@ -1,20 +1,13 @@
 //! Each reason not to start has one clear message that says what to do.
 
-use std::error::Error;
-
+use atoll_runtime::telemetry::with_causes;
 use tokio::net::TcpListener;
 
 use crate::support::{Global, config, try_start};
 
 async fn fault(data: &std::path::Path, store: Option<&str>, more: &[&str]) -> String {
     let error = try_start(config(data, store, more)).await.err().expect("it started");
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    with_causes(&error)
 }
 
 #[tokio::test(flavor = "multi_thread")]

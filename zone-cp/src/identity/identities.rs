@@ -18,7 +18,7 @@ use atoll_model::{
     resource::canonical_json,
     spiffe::SpiffeId,
 };
-use atoll_runtime::files;
+use atoll_runtime::{files, telemetry::with_causes};
 use atoll_store::TableSnapshot;
 use atoll_trust::{
     SecretText,
@@ -132,7 +132,7 @@ impl Identities {
                 Ok(another) => moved |= another,
                 Err(error) => {
                     // What there is goes on issuing, and is published on.
-                    tracing::warn!(error = %chain(&error), resource.name = %wanted.identity.name, "the CAs of {} stay as they are", wanted.identity);
+                    tracing::warn!(error = %with_causes(&error), resource.name = %wanted.identity.name, "the CAs of {} stay as they are", wanted.identity);
                 }
             }
             if let Some(issuer) = state.issuers.get(&wanted.identity).filter(|_| wanted.publish) {
@@ -269,17 +269,6 @@ fn secret(proxy: &ProxyIdentity, leaf: &Leaf, renew_at: Timestamp) -> IssuedSecr
 
 fn version(leaf: &Leaf, id: &SpiffeId) -> String {
     format!("{}/{}/{}", &leaf.issuer.to_string()[..16], leaf.certificate.not_after.timestamp(), id)
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

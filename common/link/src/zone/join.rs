@@ -1,20 +1,12 @@
 //! Joining: the zone finds the pinned CA in the server's chain before it says anything, then sends token and request.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use atoll_model::{Name, ZoneUid};
+use atoll_runtime::tls;
 use atoll_sync::proto;
-use atoll_trust::{Pin, join::JoinToken};
+use atoll_trust::join::JoinToken;
 use bytes::Bytes;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::CryptoProvider,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -68,7 +60,9 @@ pub async fn join(request: JoinRequest<'_>) -> Result<Credentials, JoinError> {
     let address = request.address;
     let spki =
         spki_of_request(&request.csr).ok_or_else(|| JoinError::Refused("the certificate request cannot be read".to_owned()))?;
-    let config = pinned(request.token.pin()).map_err(|error| JoinError::Refused(error.to_string()))?;
+    let pin = request.token.pin();
+    let pinned = tls::client_config_pinned(move |der| pin.find_in([der]).is_some(), &[b"h2"]);
+    let (config, _) = pinned.map_err(|error| JoinError::Refused(error.to_string()))?;
     let channel = channel(address, config).await.map_err(|error| connect_error(address, error))?;
     let message = proto::RedeemRequest {
         token_id: request.token.id().to_owned(),
@@ -95,71 +89,9 @@ pub(super) fn read_credentials(answer: proto::Credentials) -> Option<Credentials
 }
 
 fn connect_error(address: &str, error: io::Error) -> JoinError {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
+    let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match refused {
         Some(rustls::Error::InvalidCertificate(_)) => JoinError::OtherCa(address.to_owned()),
         Some(_) | None => JoinError::Unreachable { address: address.to_owned(), source: error },
-    }
-}
-
-/// TLS that trusts only what the pinned key has signed.
-fn pinned(pin: Pin) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { pin, provider }))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(Arc::new(config))
-}
-
-/// Finds the pinned CA in the server's chain, and then checks the chain against it as usual.
-#[derive(Debug)]
-struct Pinned {
-    pin: Pin,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let unknown = || rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let ca = self.pin.find_in(intermediates.iter().map(|der| der.as_ref())).ok_or_else(unknown)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from(ca.to_vec())).map_err(|_| unknown())?;
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone()).build().map_err(|_| unknown())?;
-        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.3 only".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
