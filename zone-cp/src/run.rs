@@ -269,7 +269,7 @@ impl Base<'_> {
     }
 }
 
-/// What a proxy may have open at once on one connection (reliability.md 4.2).
+/// What a proxy may have open at once on one connection.
 const STREAMS_MAX: u32 = 16;
 
 fn serve_dataplanes(

@@ -4,7 +4,7 @@ use gotmpl::{MissingKey, Template, Value};
 
 use crate::{Labels, names};
 
-/// Longest template (reliability.md 4.2: 1 KiB).
+/// Longest template: 1 KiB.
 const TEMPLATE_MAX: usize = 1024;
 /// A range over what a template can see never needs more rounds.
 const RANGE_MAX: u64 = 1_000;

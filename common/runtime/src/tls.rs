@@ -28,7 +28,7 @@ mod pinned;
 
 pub use pinned::{FoundCa, client_config_pinned};
 
-/// How long a peer may take for its handshake (reliability.md 4.2).
+/// How long a peer may take for its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes that are done and wait to be served.
 const READY_MAX: usize = 128;
