@@ -36,7 +36,8 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     publish: watch::Sender<Arc<ZoneView>>,
     hosts: watch::Sender<BTreeSet<String>>,
-    applied: Option<Revision>,
+    /// The table that the index was made from.
+    applied: Option<Arc<TableSnapshot>>,
 }
 
 impl Engine {
@@ -88,12 +89,21 @@ impl Engine {
     }
 
     /// Brings the index up to date and publishes.
-    fn look(&mut self, table: &TableSnapshot) {
-        if self.applied == Some(table.revision()) {
+    fn look(&mut self, table: &Arc<TableSnapshot>) {
+        let after = match &self.applied {
+            Some(applied) if table.continues(applied) => applied.revision(),
+            Some(applied) => {
+                tracing::warn!(had = %applied.revision(), has = %table.revision(), "the store's history went back; taking all of it anew");
+                self.index.start_over();
+                Revision::default()
+            }
+            None => Revision::default(),
+        };
+        if self.applied.is_some() && after == table.revision() {
             return;
         }
-        let changes: Vec<_> = table.changes_since(self.applied.unwrap_or_default()).collect();
-        self.applied = Some(table.revision());
+        let changes: Vec<_> = table.changes_since(after).collect();
+        self.applied = Some(Arc::clone(table));
         self.index.apply(&changes);
         self.show();
     }
@@ -107,7 +117,8 @@ impl Engine {
 
     fn show(&mut self) {
         let meshes = self.index.snapshots();
-        self.publish.send_replace(Arc::new(ZoneView { revision: self.applied.unwrap_or_default(), meshes }));
+        let revision = self.applied.as_ref().map(|table| table.revision()).unwrap_or_default();
+        self.publish.send_replace(Arc::new(ZoneView { revision, meshes }));
         let hosts = self.index.hosts();
         self.hosts.send_if_modified(|held| {
             let changed = *held != hosts;
@@ -155,3 +166,6 @@ fn write(planned: Planned) -> Write {
 fn expect(version: Option<u64>) -> Expect {
     version.map_or(Expect::Absent, Expect::Version)
 }
+
+#[cfg(test)]
+mod tests;

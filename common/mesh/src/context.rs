@@ -36,6 +36,12 @@ impl Context {
         }
     }
 
+    /// As when it was new, but for what host names lead to.
+    pub(crate) fn emptied(&mut self) -> Self {
+        let hosts = std::mem::take(&mut self.hosts);
+        Self { hosts, ..Self::new(self.viewpoint.clone(), self.acceptance.clone()) }
+    }
+
     pub(crate) fn is_own(&self, key: &ResourceKey) -> bool {
         key.owner == self.owner
     }

@@ -75,6 +75,16 @@ impl MeshIndex {
         }
     }
 
+    /// Forgets every resource, but not what host names lead to. For a table that does not follow from the one before it by changes;
+    /// feed all that it holds next.
+    pub fn start_over(&mut self) {
+        self.context = self.context.emptied();
+        self.vips = self.vips.emptied();
+        self.realms.clear();
+        self.conditions.clear();
+        self.wake = None;
+    }
+
     /// The snapshot of every mesh that exists or has anything in it. A mesh in which nothing changed keeps its `Arc`.
     pub fn snapshots(&mut self) -> BTreeMap<Name, Arc<MeshSnapshot>> {
         self.refresh();

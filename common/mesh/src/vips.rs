@@ -67,6 +67,11 @@ fn service_of(resource: &Resource) -> Option<(ResourceKey, Ipv4Addr)> {
 }
 
 impl Vips {
+    /// As [`Vips::new`], with the same network.
+    pub(crate) fn emptied(&self) -> Self {
+        Self::new(self.network)
+    }
+
     pub(crate) fn new(network: Ipv4Net) -> Self {
         Self {
             network,
