@@ -66,6 +66,13 @@ fn own(kind: Kind) -> &'static [(&'static str, Cell)] {
         Kind::MeshTrafficPermission | Kind::MeshTimeout | Kind::MeshTls => {
             &[("TARGET", |item, _| target(&item["spec"]["targetRef"]))]
         }
+        Kind::MeshExternalService => &[
+            ("PORT", |item, _| format!("{}/{}", item["spec"]["match"]["port"], text(&item["spec"]["match"]["protocol"]))),
+            ("ENDPOINTS", |item, _| {
+                listed(&item["spec"]["endpoints"], |one| format!("{}:{}", text(&one["address"]), one["port"]))
+            }),
+        ],
+        Kind::Workload | Kind::Secret | Kind::GlobalSecret | Kind::AccessRole | Kind::AccessRoleBinding => &[],
         Kind::VipAllocation => &[
             ("SERVICE", |item, _| format!("{}/{}", text(&item["spec"]["serviceKind"]), text(&item["spec"]["serviceName"]))),
             ("IP", |item, _| text(&item["spec"]["ip"])),

@@ -45,7 +45,13 @@ impl StatusSource for ZoneStatus {
             | Kind::MeshTrafficPermission
             | Kind::MeshTimeout
             | Kind::MeshTls
-            | Kind::VipAllocation => None,
+            | Kind::VipAllocation
+            | Kind::MeshExternalService
+            | Kind::Workload
+            | Kind::Secret
+            | Kind::GlobalSecret
+            | Kind::AccessRole
+            | Kind::AccessRoleBinding => None,
         }
     }
 }

@@ -111,22 +111,8 @@ fn complete(
 
 /// Fields that planes compute come back with every document that was read before it was written: they are not the author's.
 fn drop_computed(document: &mut Document) {
-    let computed: &[&str] = match document.kind {
-        Kind::MeshService => &["identities", "state", "tlsReady"],
-        Kind::Zone => &["uid", "tokenKeys"],
-        Kind::MeshIdentity => &["trustDomains"],
-        Kind::Mesh
-        | Kind::Dataplane
-        | Kind::MeshZoneAddress
-        | Kind::HostnameGenerator
-        | Kind::MeshTrust
-        | Kind::MeshTrafficPermission
-        | Kind::MeshTimeout
-        | Kind::MeshTls
-        | Kind::VipAllocation => &[],
-    };
     if let Value::Object(fields) = &mut document.spec {
-        for field in computed {
+        for field in document.kind.descriptor().computed {
             fields.remove(*field);
         }
     }

@@ -168,6 +168,13 @@ impl MeshIndex {
             | Kind::MeshTrafficPermission
             | Kind::MeshTimeout
             | Kind::MeshTls => self.put_in_mesh(resource),
+            // Stored, without effect here.
+            Kind::MeshExternalService
+            | Kind::Workload
+            | Kind::Secret
+            | Kind::GlobalSecret
+            | Kind::AccessRole
+            | Kind::AccessRoleBinding => {}
         }
     }
 
@@ -182,7 +189,16 @@ impl MeshIndex {
             Kind::MeshIdentity => realm.put_identity(context, resource),
             Kind::MeshTrust => realm.put_trust(resource),
             Kind::MeshTrafficPermission | Kind::MeshTimeout | Kind::MeshTls => realm.put_policy(context, resource),
-            Kind::Mesh | Kind::Zone | Kind::HostnameGenerator | Kind::VipAllocation => {}
+            Kind::Mesh
+            | Kind::Zone
+            | Kind::HostnameGenerator
+            | Kind::VipAllocation
+            | Kind::MeshExternalService
+            | Kind::Workload
+            | Kind::Secret
+            | Kind::GlobalSecret
+            | Kind::AccessRole
+            | Kind::AccessRoleBinding => {}
         }
     }
 
@@ -200,7 +216,16 @@ impl MeshIndex {
                 let touched = self.vips.delete_row(key);
                 self.mark_vips(touched);
             }
-            (_, None) => {}
+            (_, None)
+            | (
+                Kind::MeshExternalService
+                | Kind::Workload
+                | Kind::Secret
+                | Kind::GlobalSecret
+                | Kind::AccessRole
+                | Kind::AccessRoleBinding,
+                Some(_),
+            ) => {}
             (Kind::Mesh, Some(realm)) => realm.set_present(false),
             (Kind::Dataplane, Some(realm)) => {
                 if context.is_own(key) {
@@ -228,6 +253,12 @@ impl MeshIndex {
             | Kind::MeshTrafficPermission
             | Kind::MeshTimeout
             | Kind::MeshTls => true,
+            Kind::MeshExternalService
+            | Kind::Workload
+            | Kind::Secret
+            | Kind::GlobalSecret
+            | Kind::AccessRole
+            | Kind::AccessRoleBinding => false,
         }
     }
 

@@ -1,9 +1,11 @@
 //! Documents: the envelope around a spec, and the check of a spec against its kind.
 
+use std::fmt;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{Kind, Labels, Name, Scope, Style, Violation, violation::Path};
+use crate::{Kind, Labels, Name, Scope, Style, Violation, resource::SEALED, violation::Path};
 
 /// What a check of one spec found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,8 +61,8 @@ fn plain(error: &serde_json::Error) -> String {
     }
 }
 
-/// A document, taken apart.
-#[derive(Clone, Debug, PartialEq)]
+/// A document, taken apart. Its `Debug` form shows no secret.
+#[derive(Clone, PartialEq)]
 pub struct Document {
     /// `type`.
     pub kind: Kind,
@@ -72,6 +74,19 @@ pub struct Document {
     pub labels: Labels,
     /// The spec: `spec`, or the fields beside the metadata of flat kinds.
     pub spec: Value,
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let spec = if self.kind.descriptor().sealed { &Value::from(SEALED) } else { &self.spec };
+        f.debug_struct("Document")
+            .field("kind", &self.kind)
+            .field("mesh", &self.mesh)
+            .field("name", &self.name)
+            .field("labels", &self.labels)
+            .field("spec", spec)
+            .finish()
+    }
 }
 
 /// Fields of the envelope that planes compute; what a client sends there is ignored.

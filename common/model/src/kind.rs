@@ -57,6 +57,18 @@ kinds! {
     MeshTls = "MeshTLS",
     /// The virtual address that a zone gave to a service. Made by zones, read by people.
     VipAllocation = "VipAllocation",
+    /// A service outside the mesh.
+    MeshExternalService = "MeshExternalService",
+    /// The dataplanes that run one piece of software.
+    Workload = "Workload",
+    /// Bytes that only few may read, of one mesh.
+    Secret = "Secret",
+    /// Bytes that only few may read, beside the meshes.
+    GlobalSecret = "GlobalSecret",
+    /// What its holders may do.
+    AccessRole = "AccessRole",
+    /// Who holds which roles.
+    AccessRoleBinding = "AccessRoleBinding",
 }
 
 impl fmt::Display for Kind {
@@ -117,6 +129,8 @@ pub struct Descriptor {
     pub kind: Kind,
     /// Its plural in REST paths.
     pub path: &'static str,
+    /// Other plurals that REST paths take.
+    pub aliases: &'static [&'static str],
     /// Its short name in KRIs and SNIs.
     pub short: &'static str,
     /// Where it lives.
@@ -135,6 +149,10 @@ pub struct Descriptor {
     pub label_name: bool,
     /// Whether this version puts it into effect, or stores it only.
     pub enforced: bool,
+    /// Its spec is secret: encrypted at rest, never logged, read only by those who may read secrets.
+    pub sealed: bool,
+    /// Top-level fields of the spec that planes compute: what a client sends there is not its author's.
+    pub computed: &'static [&'static str],
     /// Parses a spec and lists its faults and the fields that it does not know.
     pub check: Checker,
 }
@@ -149,6 +167,7 @@ const DOWN: Travel = Travel { down: true, up: false, across: false };
 const BOTH: Travel = Travel { down: true, up: true, across: false };
 const UP: Travel = Travel { down: false, up: true, across: false };
 const ACROSS: Travel = Travel { down: false, up: true, across: true };
+const STAYS: Travel = Travel { down: false, up: false, across: false };
 
 /// A row for a kind that is no policy.
 const fn kind(
@@ -162,10 +181,17 @@ const fn kind(
     check: Checker,
 ) -> Descriptor {
     let (global_writes, zone_writes) = writes;
-    let label_name = matches!(kind, Kind::Mesh | Kind::Zone | Kind::MeshService);
+    let label_name = matches!(kind, Kind::Mesh | Kind::Zone | Kind::MeshService | Kind::MeshExternalService);
+    let computed: &[&str] = match kind {
+        Kind::MeshService => &["identities", "state", "tlsReady"],
+        Kind::Zone => &["uid", "tokenKeys"],
+        Kind::MeshIdentity => &["trustDomains"],
+        _ => &[],
+    };
     Descriptor {
         kind,
         path,
+        aliases: &[],
         short,
         scope,
         style,
@@ -175,7 +201,21 @@ const fn kind(
         policy: None,
         label_name,
         enforced: true,
+        sealed: false,
+        computed,
         check,
+    }
+}
+
+impl Descriptor {
+    /// The row of a kind whose effect is yet to come.
+    const fn stored_only(self) -> Self {
+        Self { enforced: false, ..self }
+    }
+
+    /// The row of a kind with secret specs, which REST knows under `aliases` too.
+    const fn secret(self, aliases: &'static [&'static str]) -> Self {
+        Self { sealed: true, aliases, ..self }
     }
 }
 
@@ -226,6 +266,15 @@ static TABLE: &[Descriptor] = &[
     ),
     policy(K::MeshTls, "meshtlses", "mtls", PolicyShape { order: 300, to: false, rules: true }, policies::mesh_tls::check),
     kind(K::VipAllocation, "vipallocations", "vip", M, S, (false, false), UP, kinds::vip_allocation::check),
+    kind(K::MeshExternalService, "meshexternalservices", "extsvc", M, S, (true, true), BOTH, kinds::mesh_external_service::check)
+        .stored_only(),
+    kind(K::Workload, "workloads", "wl", M, S, (false, true), UP, kinds::workload::check).stored_only(),
+    // Kuma has no short names for secrets. They stay on their plane until they travel sealed.
+    kind(K::Secret, "secrets", "sec", M, F, (true, true), STAYS, kinds::secret::check).secret(&[]),
+    kind(K::GlobalSecret, "global-secrets", "gsec", G, F, (true, true), STAYS, kinds::secret::check).secret(&["globalsecrets"]),
+    // Rights hold on the plane that was given them: nothing that crosses the link can give any.
+    kind(K::AccessRole, "access-roles", "arole", G, F, (true, true), STAYS, kinds::access_role::check),
+    kind(K::AccessRoleBinding, "access-role-bindings", "arb", G, F, (true, true), STAYS, kinds::access_role_binding::check),
 ];
 
 impl Kind {
@@ -234,9 +283,9 @@ impl Kind {
         &TABLE[self as usize]
     }
 
-    /// The kind whose plural stands in a REST path.
+    /// The kind whose plural, or another name of it, stands in a REST path.
     pub fn from_path(path: &str) -> Option<Kind> {
-        TABLE.iter().find(|row| row.path == path).map(|row| row.kind)
+        TABLE.iter().find(|row| row.path == path || row.aliases.contains(&path)).map(|row| row.kind)
     }
 
     /// The kind with this short name.

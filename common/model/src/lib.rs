@@ -13,6 +13,7 @@
 pub mod alias;
 pub mod clock;
 pub mod condition;
+pub mod data_source;
 pub mod document;
 pub mod duration;
 pub mod hostname;
@@ -27,6 +28,7 @@ pub mod resource;
 pub mod sni;
 pub mod spiffe;
 pub mod target_ref;
+pub mod tls;
 pub mod violation;
 
 pub use clock::{Clock, Timestamp};

@@ -48,8 +48,8 @@ impl fmt::Debug for ContentHash {
     }
 }
 
-/// One resource at one revision. Immutable; shared by `Arc`.
-#[derive(Clone, Debug, PartialEq)]
+/// One resource at one revision. Immutable; shared by `Arc`. Its `Debug` form shows no secret.
+#[derive(Clone, PartialEq)]
 pub struct Resource {
     /// Identity.
     pub key: ResourceKey,
@@ -73,6 +73,28 @@ pub struct Resource {
     /// When labels or spec last changed.
     pub modified: Timestamp,
 }
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sealed = self.key.kind.descriptor().sealed;
+        let hidden = |bytes: &Bytes| if sealed { Bytes::from_static(SEALED.as_bytes()) } else { bytes.clone() };
+        f.debug_struct("Resource")
+            .field("key", &self.key)
+            .field("revision", &self.revision)
+            .field("version", &self.version)
+            .field("generation", &self.generation)
+            .field("labels", &self.labels)
+            .field("spec", &hidden(&self.spec))
+            .field("computed", &self.computed.as_ref().map(hidden))
+            .field("hash", &self.hash)
+            .field("created", &self.created)
+            .field("modified", &self.modified)
+            .finish()
+    }
+}
+
+/// What stands in logs where a secret would.
+pub const SEALED: &str = "*****";
 
 impl Resource {
     /// The spec with its computed parts joined: what readers and peers see.

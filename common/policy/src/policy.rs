@@ -224,7 +224,13 @@ fn parse_spec(resource: &Resource) -> Result<PolicySpec, String> {
         | Kind::HostnameGenerator
         | Kind::MeshIdentity
         | Kind::MeshTrust
-        | Kind::VipAllocation => Err("is no policy".to_owned()),
+        | Kind::VipAllocation
+        | Kind::MeshExternalService
+        | Kind::Workload
+        | Kind::Secret
+        | Kind::GlobalSecret
+        | Kind::AccessRole
+        | Kind::AccessRoleBinding => Err("is no policy".to_owned()),
     }
 }
 

@@ -90,7 +90,13 @@ fn dependants(plane: &Plane, table: &TableSnapshot, resource: &Resource) -> Vec<
         | Kind::MeshTrafficPermission
         | Kind::MeshTimeout
         | Kind::MeshTls
-        | Kind::VipAllocation => Vec::new(),
+        | Kind::VipAllocation
+        | Kind::MeshExternalService
+        | Kind::Workload
+        | Kind::Secret
+        | Kind::GlobalSecret
+        | Kind::AccessRole
+        | Kind::AccessRoleBinding => Vec::new(),
     }
 }
 

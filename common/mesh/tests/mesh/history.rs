@@ -104,7 +104,9 @@ fn put(world: &mut World, rng: &mut StdRng, kind: Kind, mesh: &str, name: &str, 
     match kind {
         Kind::Mesh => world.put(kind, "", mesh, GLOBAL, &labels, spec),
         Kind::Zone => world.put(kind, "", pick(rng, &ZONES), GLOBAL, &labels, spec),
-        Kind::HostnameGenerator => world.put(kind, "", name, owner, &labels, spec),
+        Kind::HostnameGenerator | Kind::GlobalSecret | Kind::AccessRole | Kind::AccessRoleBinding => {
+            world.put(kind, "", name, owner, &labels, spec)
+        }
         Kind::Dataplane => {
             let name = format!("{name}-{}", rng.random_range(0..3));
             let owner = if rng.random_ratio(9, 10) { zone("a") } else { owner };
@@ -128,7 +130,10 @@ fn put(world: &mut World, rng: &mut StdRng, kind: Kind, mesh: &str, name: &str, 
         | Kind::MeshTrust
         | Kind::MeshTrafficPermission
         | Kind::MeshTimeout
-        | Kind::MeshTls => world.put(kind, mesh, name, owner, &labels, spec),
+        | Kind::MeshTls
+        | Kind::MeshExternalService
+        | Kind::Workload
+        | Kind::Secret => world.put(kind, mesh, name, owner, &labels, spec),
     }
 }
 
@@ -170,6 +175,8 @@ fn spec(kind: Kind, rng: &mut StdRng) -> Value {
             let matched = json!({"spiffeID": {"type": "Prefix", "value": "spiffe://default.b.mesh.local"}});
             json!({"targetRef": {"kind": "Dataplane", "labels": selector(rng)}, "rules": [{"default": {"allow": [matched]}}]})
         }
+        Kind::MeshExternalService => json!({"match": {"port": 80}}),
+        Kind::Workload | Kind::Secret | Kind::GlobalSecret | Kind::AccessRole | Kind::AccessRoleBinding => json!({}),
         Kind::VipAllocation => json!({"serviceKind": "MeshService", "serviceName": pick(rng, &NAMES), "ip": "241.0.0.9"}),
     }
 }

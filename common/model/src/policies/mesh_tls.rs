@@ -7,8 +7,11 @@ use crate::{
     Violation,
     document::{Checked, check_as},
     target_ref::{self, TargetKind, TargetRef},
+    tls,
     violation::Path,
 };
+
+pub use crate::tls::{Cipher, Version, VersionRange};
 
 /// The spec of a MeshTLS.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,48 +57,6 @@ pub enum Mode {
     Permissive,
 }
 
-/// Versions of TLS, inclusive.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VersionRange {
-    /// The lowest.
-    #[serde(default)]
-    pub min: Version,
-    /// The highest.
-    #[serde(default)]
-    pub max: Version,
-}
-
-/// A version of TLS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum Version {
-    /// Atoll's choice.
-    #[default]
-    TLSAuto,
-    TLS10,
-    TLS11,
-    TLS12,
-    TLS13,
-}
-
-/// The cipher suites that Kuma accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum Cipher {
-    #[serde(rename = "ECDHE-ECDSA-AES128-GCM-SHA256")]
-    EcdsaAes128,
-    #[serde(rename = "ECDHE-ECDSA-AES256-GCM-SHA384")]
-    EcdsaAes256,
-    #[serde(rename = "ECDHE-ECDSA-CHACHA20-POLY1305")]
-    EcdsaChacha20,
-    #[serde(rename = "ECDHE-RSA-AES128-GCM-SHA256")]
-    RsaAes128,
-    #[serde(rename = "ECDHE-RSA-AES256-GCM-SHA384")]
-    RsaAes256,
-    #[serde(rename = "ECDHE-RSA-CHACHA20-POLY1305")]
-    RsaChacha20,
-}
-
 /// Checks a spec.
 pub fn check(spec: &Value) -> Checked {
     check_as::<MeshTls>(spec, "spec", |policy, path| {
@@ -117,10 +78,7 @@ fn check_rule(tls: &Tls, whole_mesh: bool, path: &Path) -> Vec<Violation> {
         if !whole_mesh {
             faults.push(path.field("tlsVersion").violation("tlsVersion can only be defined with top level targetRef kind: Mesh"));
         }
-        let both_set = range.min != Version::TLSAuto && range.max != Version::TLSAuto;
-        if both_set && range.min > range.max {
-            faults.push(path.field("tlsVersion").field("min").violation("min version must be lower than max"));
-        }
+        faults.extend(tls::check_range(range, &path.field("tlsVersion")));
     }
     if tls.tls_ciphers.is_some() && !whole_mesh {
         faults.push(path.field("tlsCiphers").violation("tlsCiphers can only be defined with top level targetRef kind: Mesh"));
