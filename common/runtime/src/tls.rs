@@ -25,8 +25,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 mod pinned;
+mod shown;
 
 pub use pinned::{FoundCa, client_config_pinned};
+pub use shown::shown;
 
 /// How long a peer may take for its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -116,6 +116,12 @@ pub fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, ReadError> {
     if all.is_empty() { Err(ReadError::NotPem) } else { Ok(all) }
 }
 
+/// Whether one of the CAs in a PEM text signed the certificate. Says nothing of names and times.
+pub fn is_signed_by(der: &[u8], cas_pem: &str) -> bool {
+    let (Ok(certificate), Ok(cas)) = (parse(der), chain(cas_pem)) else { return false };
+    cas.iter().filter_map(|ca| parse(ca).ok()).any(|ca| certificate.verify_signature(Some(ca.public_key())).is_ok())
+}
+
 /// A certificate in DER as PEM.
 pub fn to_pem(der: &[u8]) -> String {
     let text = STANDARD.encode(der);
@@ -179,6 +185,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_signature_is_of_one_ca_alone() {
+        let domain = "a.example".parse().unwrap();
+        let now = "2026-03-01T12:00:00Z".parse().unwrap();
+        let [ca, other] = [1, 2].map(|_| crate::ca::WorkloadCa::generate(&domain, now, &mut rand::rng()).unwrap());
+        let id = "spiffe://a.example/workload/api".parse().unwrap();
+        let leaf = ca.issue(&id, crate::ca::LEAF_LIFE, now, &mut rand::rng()).unwrap();
+        let der = chain(&leaf.chain_pem).unwrap().remove(0);
+        assert!(is_signed_by(&der, ca.cert_pem()) && is_signed_by(&der, &format!("{}{}", other.cert_pem(), ca.cert_pem())));
+        assert!(!is_signed_by(&der, other.cert_pem()) && !is_signed_by(&der, "") && !is_signed_by(b"", ca.cert_pem()));
+    }
 
     proptest! {
         #[test]
