@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{Kind, Labels, Name, Scope, Style, Violation, resource::SEALED, violation::Path};
+use crate::{Kind, Labels, Name, Scope, Style, Violation, resource::SEALED, schema::Schema, violation::Path};
 
 /// What a check of one spec found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,17 @@ pub struct Checked {
 
 /// Checks a spec (for flat kinds: the fields beside the metadata).
 pub type Checker = fn(&Value) -> Checked;
+
+/// Checks the shape of `spec`, then parses it as `T` and adds what `validate` finds. A spec of the wrong shape is not judged any
+/// further.
+pub fn check_spec<T: DeserializeOwned>(
+    schema: &Schema,
+    spec: &Value,
+    validate: impl FnOnce(&T, &Path) -> Vec<Violation>,
+) -> Checked {
+    let violations = schema.faults(spec, &Path::root("spec"));
+    if violations.is_empty() { check_as(spec, "spec", validate) } else { Checked { violations, ..Checked::default() } }
+}
 
 /// Parses `spec` as `T` and, if it parses, adds what `validate` finds. `root` is `spec` or empty for flat kinds.
 pub fn check_as<T: DeserializeOwned>(spec: &Value, root: &str, validate: impl FnOnce(&T, &Path) -> Vec<Violation>) -> Checked {
@@ -93,7 +104,8 @@ impl fmt::Debug for Document {
 const COMPUTED_FIELDS: [&str; 6] = ["creationTime", "modificationTime", "kri", "snis", "status", "version"];
 
 impl Document {
-    /// Takes a parsed document apart. The kind comes from `type`, unless `expected` says which it must be.
+    /// Takes a parsed document apart, and fills in the defaults of its spec. The kind comes from `type`, unless `expected` says
+    /// which it must be.
     ///
     /// # Errors
     /// Every fault of the envelope. The spec is not checked here.
@@ -110,14 +122,18 @@ impl Document {
             fields.remove(computed);
         }
         let (Some(kind), true) = (kind, faults.is_empty()) else { return Err(faults) };
-        let mesh = match kind.descriptor().scope {
+        let row = kind.descriptor();
+        let mesh = match row.scope {
             Scope::Global => Name::none(),
             Scope::Mesh => mesh.unwrap_or_default().into(),
         };
-        let spec = match kind.descriptor().style {
+        let mut spec = match row.style {
             Style::Flat => Value::Object(fields),
-            Style::Spec => fields.remove("spec").unwrap_or_else(|| Value::Object(Map::new())),
+            Style::Spec => fields.remove("spec").ok_or_else(|| vec![Violation::new("", "spec in body is required")])?,
         };
+        if let Some(schema) = row.schema {
+            schema.fill(&mut spec);
+        }
         Ok(Self { kind, mesh, name: name.unwrap_or_default().into(), labels, spec })
     }
 }
@@ -134,11 +150,16 @@ fn take_kind(fields: &mut Map<String, Value>, expected: Option<Kind>, faults: &m
         }
         (Some(Ok(kind)), None) => Some(kind),
         (Some(Ok(kind)), Some(expected)) if kind == expected => Some(kind),
-        (Some(Ok(_)), Some(_)) => {
+        // Kuma knows the types of new-style documents by their schema.
+        (Some(_), Some(expected)) if expected.descriptor().style == Style::Spec => {
+            faults.push(Violation::new("", format!("type in body should be one of [{expected}]")));
+            None
+        }
+        (Some(_), Some(_)) => {
             faults.push(Violation::new("type", "type from the URL has to be the same as in body"));
             None
         }
-        (Some(Err(unknown)), _) => {
+        (Some(Err(unknown)), None) => {
             faults.push(Violation::new("type", unknown.to_string()));
             None
         }

@@ -1,10 +1,10 @@
 //! The table of kinds: all that generic code (REST, store, link) needs to know of a kind.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::LazyLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{document::Checker, kinds, policies};
+use crate::{document::Checker, kinds, policies, schema::Schema};
 
 /// Declares [`Kind`] with the names that documents use.
 macro_rules! kinds {
@@ -153,6 +153,8 @@ pub struct Descriptor {
     pub sealed: bool,
     /// Top-level fields of the spec that planes compute: what a client sends there is not its author's.
     pub computed: &'static [&'static str],
+    /// The shape of its specs, of kinds that Kuma's API server judges by one; it holds their defaults.
+    pub schema: Option<&'static LazyLock<Schema>>,
     /// Parses a spec and lists its faults and the fields that it does not know.
     pub check: Checker,
 }
@@ -203,6 +205,7 @@ const fn kind(
         enforced: true,
         sealed: false,
         computed,
+        schema: None,
         check,
     }
 }
@@ -211,6 +214,11 @@ impl Descriptor {
     /// The row of a kind whose effect is yet to come.
     const fn stored_only(self) -> Self {
         Self { enforced: false, ..self }
+    }
+
+    /// The row of a kind whose specs have a known shape.
+    const fn shaped(self, schema: &'static LazyLock<Schema>) -> Self {
+        Self { schema: Some(schema), ..self }
     }
 
     /// The row of a kind with secret specs, which REST knows under `aliases` too.
@@ -235,10 +243,14 @@ static TABLE: &[Descriptor] = &[
     kind(K::Mesh, "meshes", "m", G, F, (true, false), DOWN, kinds::mesh::check),
     kind(K::Zone, "zones", "z", G, F, (true, true), DOWN, kinds::zone::check),
     kind(K::Dataplane, "dataplanes", "dp", M, F, (false, true), UP, kinds::dataplane::check),
-    kind(K::MeshService, "meshservices", "msvc", M, S, (false, true), ACROSS, kinds::mesh_service::check),
-    kind(K::MeshZoneAddress, "meshzoneaddresses", "mza", M, S, (false, true), ACROSS, kinds::mesh_zone_address::check),
-    kind(K::HostnameGenerator, "hostnamegenerators", "hg", G, S, (true, true), BOTH, kinds::hostname_generator::check),
-    kind(K::MeshIdentity, "meshidentities", "mid", M, S, (true, true), BOTH, kinds::mesh_identity::check),
+    kind(K::MeshService, "meshservices", "msvc", M, S, (false, true), ACROSS, kinds::mesh_service::check)
+        .shaped(&kinds::mesh_service::SCHEMA),
+    kind(K::MeshZoneAddress, "meshzoneaddresses", "mza", M, S, (false, true), ACROSS, kinds::mesh_zone_address::check)
+        .shaped(&kinds::mesh_zone_address::SCHEMA),
+    kind(K::HostnameGenerator, "hostnamegenerators", "hg", G, S, (true, true), BOTH, kinds::hostname_generator::check)
+        .shaped(&kinds::hostname_generator::SCHEMA),
+    kind(K::MeshIdentity, "meshidentities", "mid", M, S, (true, true), BOTH, kinds::mesh_identity::check)
+        .shaped(&kinds::mesh_identity::SCHEMA),
     // Kuma leaves the exchange of trust to hands; Atoll carries it across, under the rule of `trust::acceptance`.
     kind(
         K::MeshTrust,
@@ -249,26 +261,33 @@ static TABLE: &[Descriptor] = &[
         (true, true),
         Travel { down: true, up: true, across: true },
         kinds::mesh_trust::check,
-    ),
+    )
+    .shaped(&kinds::mesh_trust::SCHEMA),
     policy(
         K::MeshTrafficPermission,
         "meshtrafficpermissions",
         "mtp",
         PolicyShape { order: 1100, to: false, rules: true },
         policies::mesh_traffic_permission::check,
-    ),
+    )
+    .shaped(&policies::mesh_traffic_permission::SCHEMA),
     policy(
         K::MeshTimeout,
         "meshtimeouts",
         "mt",
         PolicyShape { order: 1000, to: true, rules: true },
         policies::mesh_timeout::check,
-    ),
-    policy(K::MeshTls, "meshtlses", "mtls", PolicyShape { order: 300, to: false, rules: true }, policies::mesh_tls::check),
+    )
+    .shaped(&policies::mesh_timeout::SCHEMA),
+    policy(K::MeshTls, "meshtlses", "mtls", PolicyShape { order: 300, to: false, rules: true }, policies::mesh_tls::check)
+        .shaped(&policies::mesh_tls::SCHEMA),
     kind(K::VipAllocation, "vipallocations", "vip", M, S, (false, false), UP, kinds::vip_allocation::check),
     kind(K::MeshExternalService, "meshexternalservices", "extsvc", M, S, (true, true), BOTH, kinds::mesh_external_service::check)
+        .shaped(&kinds::mesh_external_service::SCHEMA)
         .stored_only(),
-    kind(K::Workload, "workloads", "wl", M, S, (false, true), UP, kinds::workload::check).stored_only(),
+    kind(K::Workload, "workloads", "wl", M, S, (false, true), UP, kinds::workload::check)
+        .shaped(&kinds::workload::SCHEMA)
+        .stored_only(),
     // Kuma has no short names for secrets. They stay on their plane until they travel sealed.
     kind(K::Secret, "secrets", "sec", M, F, (true, true), STAYS, kinds::secret::check).secret(&[]),
     kind(K::GlobalSecret, "global-secrets", "gsec", G, F, (true, true), STAYS, kinds::secret::check).secret(&["globalsecrets"]),

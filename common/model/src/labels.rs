@@ -113,8 +113,8 @@ pub fn check(viewpoint: &Viewpoint, kind: Kind, mesh: &Name, labels: &Labels) ->
     let root = Path::root("labels");
     let mut faults = Vec::new();
     for (key, value) in labels {
-        faults.extend(names::label_key_fault(key).map(|fault| root.key(key).violation(fault)));
-        faults.extend(names::label_value_fault(value).map(|fault| root.key(key).violation(fault)));
+        let messages = names::label_key_faults(key).into_iter().chain(names::label_value_faults(value));
+        faults.extend(messages.map(|fault| root.key(key).violation(fault)));
     }
     check_origin(viewpoint, kind, labels, &root, &mut faults);
     if let Viewpoint::Zone { name, .. } = viewpoint {

@@ -25,6 +25,7 @@ pub mod labels;
 pub mod names;
 pub mod policies;
 pub mod resource;
+pub mod schema;
 pub mod sni;
 pub mod spiffe;
 pub mod target_ref;

@@ -32,25 +32,58 @@ fn is_lower_alnum_dash(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
+// The texts of faults are those of Kubernetes, which Kuma gives out.
+const RFC1035_LABEL: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic \
+     character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is \
+     '[a-z]([-a-z0-9]*[a-z0-9])?')";
+const RFC1123_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
+     and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+     '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric \
+     character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
+     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must \
+     start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
+     '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
+fn too_long(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
 /// What is wrong with a resource's name, if anything. `label` asks for an RFC 1035 label.
-pub fn name_fault(name: &str, label: bool) -> Option<&'static str> {
+pub fn name_fault(name: &str, label: bool) -> Option<String> {
     if name.is_empty() {
-        Some("cannot be empty")
+        Some("cannot be empty".to_owned())
     } else if label {
-        (!is_rfc1035_label(name)).then_some(
-            "must be at most 63 lower case letters, digits or '-', and must start with a letter and end with a letter or digit \
-             (RFC 1035 label)",
-        )
+        let faults = label_faults(name);
+        (!faults.is_empty()).then(|| faults.join(", "))
     } else if name.len() > NAME_MAX {
-        Some("value length must less or equal 253")
+        Some("value length must less or equal 253".to_owned())
     } else if !is_rfc1123_subdomain(name) {
         Some(
             "invalid characters. A lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
-             and must start and end with an alphanumeric character",
+             and must start and end with an alphanumeric character"
+                .to_owned(),
         )
     } else {
         None
     }
+}
+
+/// What keeps `text` from being an RFC 1035 label.
+pub fn label_faults(text: &str) -> Vec<String> {
+    let shape = is_lower_alnum_dash(text) && text.starts_with(|c: char| c.is_ascii_lowercase()) && !text.ends_with('-');
+    let long = (text.len() > LABEL_MAX).then(|| too_long(LABEL_MAX));
+    long.into_iter().chain((!shape).then(|| RFC1035_LABEL.to_owned())).collect()
+}
+
+/// What keeps `text` from being an RFC 1123 subdomain.
+pub fn subdomain_faults(text: &str) -> Vec<String> {
+    let shape = text
+        .split('.')
+        .all(|label| !label.is_empty() && is_lower_alnum_dash(label) && !label.starts_with('-') && !label.ends_with('-'));
+    let long = (text.len() > NAME_MAX).then(|| too_long(NAME_MAX));
+    long.into_iter().chain((!shape).then(|| RFC1123_SUBDOMAIN.to_owned())).collect()
 }
 
 /// What is wrong with a reference to a mesh, if anything.
@@ -66,39 +99,39 @@ pub fn mesh_fault(mesh: &str) -> Option<&'static str> {
     }
 }
 
-/// What is wrong with a label's key (Kubernetes qualified name), if anything.
-pub fn label_key_fault(key: &str) -> Option<String> {
-    let (prefix, name) = match key.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, key),
+/// What is wrong with a label's key (Kubernetes' qualified name).
+pub fn label_key_faults(key: &str) -> Vec<String> {
+    let parts: Vec<&str> = key.split('/').collect();
+    let (prefix, name) = match parts[..] {
+        [name] => (None, name),
+        [prefix, name] => (Some(prefix), name),
+        _ => {
+            let prefixed = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+            return vec![format!("a valid label key {QUALIFIED} {prefixed}")];
+        }
     };
-    if let Some(prefix) = prefix
-        && !is_rfc1123_subdomain(prefix)
-    {
-        return Some("prefix part must be a lowercase RFC 1123 subdomain of at most 253 characters".to_owned());
+    let mut faults = Vec::new();
+    match prefix {
+        Some("") => faults.push("prefix part must be non-empty".to_owned()),
+        Some(prefix) => faults.extend(subdomain_faults(prefix).into_iter().map(|fault| format!("prefix part {fault}"))),
+        None => {}
     }
     if name.is_empty() {
-        return Some("name part must be non-empty".to_owned());
+        faults.push("name part must be non-empty".to_owned());
+    } else if name.len() > LABEL_MAX {
+        faults.push(format!("name part {}", too_long(LABEL_MAX)));
     }
-    if name.len() > LABEL_MAX {
-        return Some("name part must be no more than 63 characters".to_owned());
+    if !is_label_text(name) {
+        faults.push(format!("name part {QUALIFIED}"));
     }
-    (!is_label_text(name)).then(|| {
-        "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
-            .to_owned()
-    })
+    faults
 }
 
-/// What is wrong with a label's value, if anything.
-pub fn label_value_fault(value: &str) -> Option<String> {
-    if value.len() > LABEL_MAX {
-        return Some("must be no more than 63 characters".to_owned());
-    }
-    (!value.is_empty() && !is_label_text(value)).then(|| {
-        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end \
-         with an alphanumeric character"
-            .to_owned()
-    })
+/// What is wrong with a label's value.
+pub fn label_value_faults(value: &str) -> Vec<String> {
+    let long = (value.len() > LABEL_MAX).then(|| too_long(LABEL_MAX));
+    let shape = value.is_empty() || is_label_text(value);
+    long.into_iter().chain((!shape).then(|| LABEL_VALUE.to_owned())).collect()
 }
 
 fn is_label_text(text: &str) -> bool {
@@ -129,12 +162,12 @@ mod tests {
     #[test]
     fn label_keys_and_values() {
         for good in ["app", "kuma.io/workload", "A_b.c"] {
-            assert_eq!(label_key_fault(good), None, "{good}");
+            assert_eq!(label_key_faults(good), [""; 0], "{good}");
         }
         for bad in ["", "a/", "/a", "a/b/c", "-a", "kuma_io/x"] {
-            assert!(label_key_fault(bad).is_some(), "{bad}");
+            assert!(!label_key_faults(bad).is_empty(), "{bad}");
         }
-        assert_eq!(label_value_fault(""), None);
-        assert!(label_value_fault("a b").is_some());
+        assert_eq!(label_value_faults(""), [""; 0]);
+        assert!(!label_value_faults("a b").is_empty());
     }
 }

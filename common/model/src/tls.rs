@@ -1,11 +1,12 @@
 //! Versions and cipher suites of TLS, as documents say them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Violation, violation::Path};
 
 /// Versions of TLS, inclusive.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionRange {
     /// The lowest.
     #[serde(default)]
@@ -16,7 +17,7 @@ pub struct VersionRange {
 }
 
 /// A version of TLS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub enum Version {
     /// Atoll's choice.
@@ -29,7 +30,7 @@ pub enum Version {
 }
 
 /// The cipher suites that Kuma accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub enum Cipher {
     #[serde(rename = "ECDHE-ECDSA-AES128-GCM-SHA256")]

@@ -1,15 +1,13 @@
 //! Dataplane: one proxy instance.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+mod review;
 
-use super::{is_address, mesh_service::PROTOCOLS};
-use crate::{
-    Labels, Violation,
-    document::{Checked, check_as},
-    duration::GoDuration,
-    violation::Path,
-};
+use serde::{Deserialize, Serialize};
+
+use super::mesh_service::PROTOCOLS;
+use crate::{Labels, duration::GoDuration};
+
+pub use review::check;
 
 /// The spec of a Dataplane.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -92,7 +90,8 @@ impl Inbound {
 
     /// Its protocol, `tcp` unless it is one of the others.
     pub fn protocol(&self) -> &str {
-        self.protocol.as_deref().filter(|protocol| PROTOCOLS.contains(protocol)).unwrap_or("tcp")
+        let named = self.protocol.as_deref().unwrap_or_default();
+        PROTOCOLS.into_iter().find(|protocol| protocol.eq_ignore_ascii_case(named)).unwrap_or("tcp")
     }
 }
 
@@ -263,185 +262,4 @@ pub enum ListenerKind {
     ZoneIngress,
     /// Takes traffic to external services.
     ZoneEgress,
-}
-
-/// Checks a spec.
-pub fn check(spec: &Value) -> Checked {
-    check_as::<Dataplane>(spec, "", |dataplane, path| {
-        let path = path.field("networking");
-        match &dataplane.networking {
-            None => vec![path.violation("must be defined")],
-            Some(networking) => check_networking(networking, &path),
-        }
-    })
-}
-
-fn check_networking(networking: &Networking, path: &Path) -> Vec<Violation> {
-    let mut faults = Vec::new();
-    faults.extend(address_fault(&networking.address, &path.field("address")));
-    for (i, inbound) in networking.inbound.iter().enumerate() {
-        faults.extend(check_inbound(networking, inbound, &path.field("inbound").index(i)));
-    }
-    for (i, outbound) in networking.outbound.iter().enumerate() {
-        faults.extend(check_outbound(outbound, &path.field("outbound").index(i)));
-    }
-    faults.extend(check_listeners(networking, path));
-    if let Some(gateway) = &networking.gateway {
-        faults.extend(check_gateway(networking, gateway, path));
-    }
-    if let Some(port) = networking.admin.as_ref().and_then(|admin| admin.port) {
-        let ports = networking.inbound.iter().map(|inbound| inbound.port);
-        if ports.chain(networking.outbound.iter().map(|outbound| outbound.port)).any(|used| used == port) {
-            faults.push(path.field("admin").field("port").violation("must differ from inbound/outbound"));
-        }
-    }
-    faults
-}
-
-fn address_fault(address: &str, path: &Path) -> Option<Violation> {
-    if address.is_empty() {
-        Some(path.violation("address can't be empty"))
-    } else if address.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
-        Some(path.violation("must not be 0.0.0.0 or ::"))
-    } else if !is_address(address) {
-        Some(path.violation("address has to be valid IP address or domain name"))
-    } else {
-        None
-    }
-}
-
-fn port_fault(port: u32, path: &Path) -> Option<Violation> {
-    (!(1..=65535).contains(&port)).then(|| path.violation("port must be in the range [1, 65535]"))
-}
-
-fn ip_fault(address: Option<&String>, path: &Path, what: &str) -> Option<Violation> {
-    let address = address?;
-    address.parse::<std::net::IpAddr>().is_err().then(|| path.violation(format!("{what} has to be valid IP address")))
-}
-
-fn check_inbound(networking: &Networking, inbound: &Inbound, path: &Path) -> Vec<Violation> {
-    let mut faults = Vec::new();
-    faults.extend(port_fault(inbound.port, &path.field("port")));
-    if let Some(port) = inbound.service_port.filter(|port| *port != 0) {
-        faults.extend(port_fault(port, &path.field("servicePort")));
-    }
-    faults.extend(ip_fault(inbound.address.as_ref(), &path.field("address"), "address"));
-    faults.extend(ip_fault(inbound.service_address.as_ref(), &path.field("serviceAddress"), "serviceAddress"));
-    let address = inbound.address.as_ref().unwrap_or(&networking.address);
-    if inbound.service_address.as_ref() == Some(address) && inbound.service_port.unwrap_or(inbound.port) == inbound.port {
-        faults.push(path.field("serviceAddress").violation("serviceAddress and servicePort has to differ from address and port"));
-    }
-    if let Some(protocol) = &inbound.protocol
-        && !PROTOCOLS.contains(&protocol.as_str())
-    {
-        let message = format!("has an invalid value {protocol:?}. Allowed values: {}", PROTOCOLS.join(", "));
-        faults.push(path.field("protocol").violation(message));
-    }
-    if let Some(probe) = &inbound.service_probe {
-        faults.extend(check_probe(probe, &path.field("serviceProbe")));
-    }
-    faults
-}
-
-fn check_probe(probe: &ServiceProbe, path: &Path) -> Vec<Violation> {
-    let durations = [("interval", probe.interval), ("timeout", probe.timeout)];
-    let thresholds = [("unhealthyThreshold", probe.unhealthy_threshold), ("healthyThreshold", probe.healthy_threshold)];
-    let late = durations.into_iter().filter(|(_, value)| value.is_some_and(|value| value.0 <= 0)).map(|(name, _)| name);
-    let none = thresholds.into_iter().filter(|(_, value)| *value == Some(0)).map(|(name, _)| name);
-    late.chain(none).map(|name| path.field(name).violation("must have a positive value")).collect()
-}
-
-fn check_outbound(outbound: &Outbound, path: &Path) -> Vec<Violation> {
-    let mut faults = Vec::new();
-    faults.extend(port_fault(outbound.port, &path.field("port")));
-    faults.extend(ip_fault(outbound.address.as_ref(), &path.field("address"), "address"));
-    let path = path.field("backendRef");
-    let Some(backend) = &outbound.backend_ref else {
-        faults.push(path.violation("must be defined"));
-        return faults;
-    };
-    if !["MeshExternalService", "MeshMultiZoneService", "MeshService"].contains(&backend.kind.as_str()) {
-        let message = "invalid value. Available values are: MeshExternalService,MeshMultiZoneService,MeshService";
-        faults.push(path.field("kind").violation(message));
-    }
-    if backend.name.is_some() != backend.labels.is_empty() {
-        faults.push(path.violation("either 'name' or 'labels' should be specified"));
-    }
-    if backend.kind != "MeshExternalService" {
-        faults.extend(port_fault(backend.port.unwrap_or(0), &path.field("port")));
-    }
-    faults
-}
-
-fn check_listeners(networking: &Networking, path: &Path) -> Vec<Violation> {
-    let mut faults = Vec::new();
-    let inbounds: Vec<_> = networking.inbound.iter().map(|inbound| (inbound.section(), socket(networking, inbound))).collect();
-    for (i, inbound) in inbounds.iter().enumerate() {
-        if inbounds[..i].iter().any(|other| other.1 == inbound.1) {
-            faults.push(path.field("inbound").index(i).field("port").violation("address and port must be unique"));
-        }
-    }
-    for (i, listener) in networking.listeners.iter().enumerate() {
-        let path = path.field("listeners").index(i);
-        faults.extend(address_fault(&listener.address, &path.field("address")));
-        faults.extend(port_fault(listener.port, &path.field("port")));
-        let earlier = networking.listeners[..i].iter().map(|other| (other.section(), (other.address.clone(), other.port)));
-        let others: Vec<_> = earlier.chain(inbounds.iter().cloned()).collect();
-        if others.iter().any(|(section, _)| *section == listener.section()) {
-            faults.push(path.field("name").violation("name must be unique across inbounds and listeners"));
-        }
-        if others.iter().any(|(_, socket)| *socket == (listener.address.clone(), listener.port)) {
-            faults.push(path.field("port").violation("address and port must be unique across inbounds and listeners"));
-        }
-    }
-    faults
-}
-
-/// Where an inbound listens.
-fn socket(networking: &Networking, inbound: &Inbound) -> (String, u32) {
-    (inbound.address.clone().unwrap_or_else(|| networking.address.clone()), inbound.port)
-}
-
-fn check_gateway(networking: &Networking, gateway: &Gateway, path: &Path) -> Vec<Violation> {
-    let mut faults = Vec::new();
-    if !networking.inbound.is_empty() {
-        faults.push(path.field("inbound").violation("inbound cannot be defined for delegated gateways"));
-    }
-    if !networking.listeners.is_empty() {
-        faults.push(path.field("listeners").violation("listeners cannot be defined for delegated gateways"));
-    }
-    if gateway.kind.as_deref().is_some_and(|kind| kind != "DELEGATED") {
-        faults.push(path.field("gateway").field("type").violation("must be DELEGATED"));
-    }
-    faults
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn fields(networking: Value) -> Vec<String> {
-        check(&json!({ "networking": networking })).violations.into_iter().map(|fault| fault.field).collect()
-    }
-
-    #[test]
-    fn a_gateway_with_its_sidecar_is_valid() {
-        let inbound = json!({"port": 8443, "serviceAddress": "127.20.0.2", "servicePort": 8443, "protocol": "tcp"});
-        assert_eq!(fields(json!({"address": "127.21.0.1", "inbound": [inbound]})), Vec::<String>::new());
-    }
-
-    #[test]
-    fn faults_are_named_by_their_path() {
-        assert_eq!(
-            fields(json!({"address": "0.0.0.0", "inbound": [{"port": 0}, {"port": 80, "protocol": "x"}]})),
-            ["networking.address", "networking.inbound[0].port", "networking.inbound[1].protocol"]
-        );
-        let ingress = json!({"type": "ZoneIngress", "address": "1.1.1.1", "port": 80});
-        assert_eq!(
-            fields(json!({"address": "1.1.1.1", "inbound": [{"port": 80}], "listeners": [ingress]})),
-            ["networking.listeners[0].name", "networking.listeners[0].port"]
-        );
-    }
 }

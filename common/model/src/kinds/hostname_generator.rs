@@ -1,16 +1,20 @@
 //! HostnameGenerator: a template that gives services their hostnames.
 
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     Labels,
-    document::{Checked, check_as},
+    document::{Checked, check_spec},
     hostname::{self, HostnameFields},
+    schema::Schema,
 };
 
 /// The spec of a HostnameGenerator.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostnameGenerator {
     /// Which services.
     #[serde(default)]
@@ -23,7 +27,7 @@ pub struct HostnameGenerator {
 }
 
 /// Exactly one of three.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Selector {
     /// Services of one zone.
@@ -38,7 +42,7 @@ pub struct Selector {
 }
 
 /// Labels, all of which must match.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LabelSelector {
     /// The labels.
@@ -47,7 +51,7 @@ pub struct LabelSelector {
 }
 
 /// Kuma's extension point.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Extension {
     /// Name of the extension.
     #[serde(rename = "type")]
@@ -57,21 +61,24 @@ pub struct Extension {
     pub config: Value,
 }
 
+/// The shape of a spec.
+pub static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<HostnameGenerator>);
+
 /// Checks a spec: the template must give a DNS name for made-up values.
 pub fn check(spec: &Value) -> Checked {
-    check_as::<HostnameGenerator>(spec, "spec", |generator, path| {
+    check_spec::<HostnameGenerator>(&SCHEMA, spec, |generator, path| {
         let mut faults = Vec::new();
         let selector = &generator.selector;
         let selectors = [&selector.mesh_service, &selector.mesh_external_service, &selector.mesh_multi_zone_service];
         if selectors.iter().filter(|selector| selector.is_some()).count() != 1 {
-            let message = "exact one selector (meshService, meshExternalService, meshMultiZoneService) must be defined";
+            let message = "exact one selector (meshService, meshExternalService) must be defined";
             faults.push(path.field("selector").violation(message));
         }
         if let Err(message) = check_template(&generator.template) {
             faults.push(path.field("template").violation(message));
         }
         if generator.extension.as_ref().is_some_and(|extension| extension.kind.is_empty()) {
-            faults.push(path.field("extension").field("type").violation("cannot be empty"));
+            faults.push(path.field("extension").field("type").violation("must not be empty"));
         }
         faults
     })
@@ -79,10 +86,10 @@ pub fn check(spec: &Value) -> Checked {
 
 fn check_template(template: &str) -> Result<(), String> {
     if template.is_empty() {
-        return Err("cannot be empty".to_owned());
+        return Err("must not be empty".to_owned());
     }
     let labels = stub_labels(template);
-    let fields = HostnameFields { name: "name", display_name: "display-name", mesh: "mesh", zone: "zone", labels: &labels };
+    let fields = HostnameFields { name: "name", display_name: "displayname", mesh: "mesh", zone: "zone", labels: &labels };
     // `.Namespace` is empty on universal, which would leave `..`; a template that uses it is judged with a stub.
     let template = template.replace(".Namespace", ".DisplayName");
     hostname::hostname(&template, &fields).map(|_| ()).map_err(|error| error.to_string())

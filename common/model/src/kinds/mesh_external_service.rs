@@ -1,5 +1,8 @@
 //! MeshExternalService: a service outside the mesh.
 
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -7,13 +10,14 @@ use super::{hostname_generator::Extension, is_dns_name};
 use crate::{
     Violation,
     data_source::{self, SecureDataSource, SourceKind},
-    document::{Checked, check_as},
+    document::{Checked, check_spec},
+    schema::Schema,
     tls::{self, VersionRange},
     violation::Path,
 };
 
 /// The spec of a MeshExternalService.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MeshExternalService {
     /// What clients of the mesh connect to.
     #[serde(rename = "match")]
@@ -30,12 +34,13 @@ pub struct MeshExternalService {
 }
 
 /// What clients of the mesh connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Match {
     /// How names are made.
     #[serde(default, rename = "type")]
     pub kind: MatchKind,
     /// The port.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
     /// What is spoken there.
     #[serde(default)]
@@ -43,7 +48,7 @@ pub struct Match {
 }
 
 /// How names are made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MatchKind {
     /// By HostnameGenerators.
     #[default]
@@ -51,7 +56,7 @@ pub enum MatchKind {
 }
 
 /// What is spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Protocol {
@@ -63,19 +68,22 @@ pub enum Protocol {
 }
 
 /// One place of the service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoint {
     /// IP address or host name.
+    #[schemars(length(min = 1))]
     pub address: String,
     /// Port.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
     /// Envoy's priority, 0 to 128; lower ones come first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 128))]
     pub priority: Option<u8>,
 }
 
 /// How the egress speaks TLS to the service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
     /// Whether it does.
@@ -93,7 +101,7 @@ pub struct Tls {
 }
 
 /// Whom the egress believes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
     /// What is verified.
@@ -117,7 +125,7 @@ pub struct Verification {
 }
 
 /// What is verified.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum VerificationMode {
     /// CA, not names.
     SkipSAN,
@@ -131,7 +139,7 @@ pub enum VerificationMode {
 }
 
 /// A name that a certificate may have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SanMatch {
     /// How `value` is compared.
     #[serde(default, rename = "type")]
@@ -141,7 +149,7 @@ pub struct SanMatch {
 }
 
 /// How a name is compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SanMatchKind {
     /// The whole name.
     #[default]
@@ -150,11 +158,13 @@ pub enum SanMatchKind {
     Prefix,
 }
 
+/// The shape of a spec.
+pub static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<MeshExternalService>);
+
 /// Checks a spec. With an extension, endpoints and TLS are the extension's, but never where secrets are read from.
 pub fn check(spec: &Value) -> Checked {
-    check_as::<MeshExternalService>(spec, "spec", |service, path| {
+    check_spec::<MeshExternalService>(&SCHEMA, spec, |service, path| {
         let mut faults = Vec::new();
-        faults.extend(port_fault(service.matched.port, &path.field("match").field("port")));
         let tls_path = path.field("tls");
         let verification = service.tls.as_ref().and_then(|tls| tls.verification.as_ref());
         match &service.extension {
@@ -178,20 +188,9 @@ pub fn check(spec: &Value) -> Checked {
     })
 }
 
-fn port_fault(port: u16, path: &Path) -> Option<Violation> {
-    (port == 0).then(|| path.violation("port must be a valid (1-65535)"))
-}
-
-fn check_endpoint(endpoint: &Endpoint, path: &Path) -> Vec<Violation> {
-    let mut faults = Vec::new();
-    if endpoint.address.parse::<std::net::IpAddr>().is_err() && !is_dns_name(&endpoint.address) {
-        faults.push(path.field("address").violation("address has to be a valid IP or hostname"));
-    }
-    faults.extend(port_fault(endpoint.port, &path.field("port")));
-    if endpoint.priority.is_some_and(|priority| priority > 128) {
-        faults.push(path.field("priority").violation("in body should be less than or equal to 128"));
-    }
-    faults
+fn check_endpoint(endpoint: &Endpoint, path: &Path) -> Option<Violation> {
+    let known = endpoint.address.parse::<std::net::IpAddr>().is_ok() || is_dns_name(&endpoint.address);
+    (!known).then(|| path.field("address").violation("address has to be a valid IP or hostname"))
 }
 
 fn check_tls(tls: &Tls, path: &Path) -> Vec<Violation> {
@@ -262,11 +261,9 @@ mod tests {
                 "clientKey": {"type": "Secret", "secretRef": {"kind": "Secret", "name": ""}},
             },
         });
-        let spec = json!({"match": {"port": 0}, "endpoints": [{"address": "a b", "port": 0}], "tls": tls});
+        let spec = json!({"match": {"port": 80}, "endpoints": [{"address": "a b", "port": 1}], "tls": tls});
         let expected = [
-            "spec.match.port",
             "spec.endpoints[0].address",
-            "spec.endpoints[0].port",
             "spec.tls.version.min",
             "spec.tls.verification.serverName",
             "spec.tls.verification.clientCert",

@@ -1,16 +1,19 @@
 //! MeshIdentity: how proxies get their workload identity.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::hostname_generator::LabelSelector;
 use crate::{
     Labels, Violation, ZoneUid,
-    document::{Checked, check_as},
+    data_source::{self, SecureDataSource},
+    document::{Checked, check_spec},
     duration::GoDuration,
     hostname::{self, TemplateError},
+    schema::Schema,
     spiffe::{SpiffeId, TrustDomain},
     violation::Path,
 };
@@ -21,7 +24,7 @@ pub const DEFAULT_TRUST_DOMAIN: &str = "{{ .Mesh }}.{{ .Zone }}.mesh.local";
 pub const DEFAULT_PATH: &str = "/workload/{{ .Workload }}";
 
 /// The spec of a MeshIdentity, with its computed part.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshIdentity {
     /// Which dataplanes. Absent: none. Empty labels: all.
@@ -40,7 +43,7 @@ pub struct MeshIdentity {
 }
 
 /// Which dataplanes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Selector {
     /// By labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,7 +51,7 @@ pub struct Selector {
 }
 
 /// Templates of the identity.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SpiffeIdTemplate {
     /// See [`DEFAULT_TRUST_DOMAIN`].
@@ -60,7 +63,7 @@ pub struct SpiffeIdTemplate {
 }
 
 /// Who issues.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Provider {
     /// Which of the branches holds.
     #[serde(rename = "type")]
@@ -70,14 +73,40 @@ pub struct Provider {
     pub bundled: Option<Bundled>,
     /// A SPIRE agent issues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spire: Option<Value>,
+    pub spire: Option<Spire>,
     /// Kuma's extension point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extension: Option<Value>,
+    pub extension: Option<ProviderExtension>,
+}
+
+/// A SPIRE agent as issuer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Spire {
+    /// How it is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<SpireAgent>,
+}
+
+/// How a SPIRE agent is reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SpireAgent {
+    /// Of a request; 1 s, unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<GoDuration>,
+}
+
+/// An extension as issuer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProviderExtension {
+    /// Its name.
+    pub name: String,
+    /// Its configuration.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub config: Value,
 }
 
 /// The kinds of providers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ProviderKind {
     /// The zone's control plane.
     Bundled,
@@ -88,14 +117,14 @@ pub enum ProviderKind {
 }
 
 /// The zone's control plane as issuer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Bundled {
     /// Whether zones publish their CA; yes, unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh_trust_creation: Option<MeshTrustCreation>,
     /// Accepts a CA that signed itself.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub insecure_allow_self_signed: bool,
     /// Each zone makes its own CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,7 +138,7 @@ pub struct Bundled {
 }
 
 /// Whether zones publish their CA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MeshTrustCreation {
     /// They do.
     Enabled,
@@ -118,27 +147,27 @@ pub enum MeshTrustCreation {
 }
 
 /// Each zone makes its own CA.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Autogenerate {
     /// Whether they do.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enabled: bool,
 }
 
 /// A CA from the operator: references to data sources.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CaSource {
     /// Its certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<Value>,
+    pub certificate: Option<SecureDataSource>,
     /// Its key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub private_key: Option<Value>,
+    pub private_key: Option<SecureDataSource>,
 }
 
 /// Of the leaves.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CertificateParameters {
     /// Life of a leaf; 24 h, unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,7 +186,8 @@ impl MeshIdentity {
     /// # Errors
     /// When the template fails or its text is no trust domain.
     pub fn trust_domain(&self, mesh: &str, zone: &str) -> Result<TrustDomain, TemplateError> {
-        let template = self.spiffe_id.as_ref().and_then(|id| id.trust_domain.as_deref()).unwrap_or(DEFAULT_TRUST_DOMAIN);
+        let given = self.spiffe_id.as_ref().and_then(|id| id.trust_domain.as_deref());
+        let template = given.filter(|template| !template.is_empty()).unwrap_or(DEFAULT_TRUST_DOMAIN);
         let text = hostname::render(template, &[("Mesh", mesh), ("Zone", zone)], &Labels::new())?;
         text.parse().map_err(|_| TemplateError::NotAName(text))
     }
@@ -174,12 +204,17 @@ impl MeshIdentity {
         }
     }
 
+    fn path_template(&self) -> &str {
+        let given = self.spiffe_id.as_ref().and_then(|id| id.path.as_deref());
+        given.filter(|template| !template.is_empty()).unwrap_or(DEFAULT_PATH)
+    }
+
     /// The id of one dataplane in a trust domain.
     ///
     /// # Errors
     /// When the template fails (no workload label, for instance) or its text is no path.
     pub fn spiffe_id(&self, domain: &TrustDomain, fields: &IdentityFields<'_>) -> Result<SpiffeId, TemplateError> {
-        let template = self.spiffe_id.as_ref().and_then(|id| id.path.as_deref()).unwrap_or(DEFAULT_PATH);
+        let template = self.path_template();
         let mut values = vec![("TrustDomain", domain.as_str()), ("Mesh", fields.mesh), ("Zone", fields.zone)];
         if let Some(workload) = fields.labels.get(crate::labels::WORKLOAD) {
             values.push(("Workload", workload));
@@ -202,9 +237,12 @@ pub struct IdentityFields<'a> {
     pub labels: &'a Labels,
 }
 
+/// The shape of a spec.
+pub static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<MeshIdentity>);
+
 /// Checks a spec.
 pub fn check(spec: &Value) -> Checked {
-    let mut checked = check_as::<MeshIdentity>(spec, "spec", |identity, path| {
+    let mut checked = check_spec::<MeshIdentity>(&SCHEMA, spec, |identity, path| {
         let mut faults = check_templates(identity, &path.field("spiffeID"));
         if let Some(provider) = &identity.provider {
             faults.extend(check_provider(provider, &path.field("provider")));
@@ -220,33 +258,52 @@ pub fn check(spec: &Value) -> Checked {
     checked
 }
 
+/// Both templates must give an id for made-up values. Those of Kubernetes are known too: the document may come from there.
 fn check_templates(identity: &MeshIdentity, path: &Path) -> Vec<Violation> {
-    let labels = Labels::from([(crate::labels::WORKLOAD.to_owned(), "workload".to_owned())]);
     let mut faults = Vec::new();
-    match identity.trust_domain("mesh", "zone") {
-        Err(error) => faults.push(path.field("trustDomain").violation(error.to_string())),
-        Ok(domain) => {
-            let path_template = identity.spiffe_id.as_ref().and_then(|id| id.path.as_deref()).unwrap_or(DEFAULT_PATH);
-            let quoted = path_template.split('"').skip(1).step_by(2).map(|key| (key.to_owned(), "label".to_owned()));
-            let labels = labels.into_iter().chain(quoted).collect();
-            let fields = IdentityFields { mesh: "mesh", zone: "zone", labels: &labels };
-            if let Err(error) = identity.spiffe_id(&domain, &fields) {
-                faults.push(path.field("path").violation(error.to_string()));
-            }
-        }
+    if let Err(error) = identity.trust_domain("mesh", "zone") {
+        faults.push(path.field("trustDomain").violation(error.to_string()));
     }
+    let template = identity.path_template();
+    let labels: Labels = template.split('"').skip(1).step_by(2).map(|key| (key.to_owned(), "label".to_owned())).collect();
+    let stubs = [
+        ("TrustDomain", "domain"),
+        ("Mesh", "mesh"),
+        ("Zone", "zone"),
+        ("Workload", "workload"),
+        ("Namespace", "namespace"),
+        ("ServiceAccount", "account"),
+    ];
+    let checked = hostname::render(template, &stubs, &labels).map_err(|error| error.to_string()).and_then(|text| {
+        let slash = if text.starts_with('/') { "" } else { "/" };
+        format!("spiffe://domain{slash}{text}").parse::<SpiffeId>().map_err(|error| error.to_string())
+    });
+    faults.extend(checked.err().map(|fault| path.field("path").violation(fault)));
     faults
 }
 
 fn check_provider(provider: &Provider, path: &Path) -> Vec<Violation> {
-    let needed = "configuration needs to be defined";
+    let needed = |branch: &str| vec![path.field(branch).violation("configuration needs to be defined")];
     match provider.kind {
-        ProviderKind::Spire if provider.spire.is_none() => vec![path.field("spire").violation(needed)],
-        ProviderKind::Extension if provider.extension.is_none() => vec![path.field("extension").violation(needed)],
-        ProviderKind::Spire | ProviderKind::Extension => Vec::new(),
         ProviderKind::Bundled => match &provider.bundled {
-            None => vec![path.field("bundled").violation(needed)],
+            None => needed("bundled"),
             Some(bundled) => check_bundled(bundled, &path.field("bundled")),
+        },
+        ProviderKind::Spire => match &provider.spire {
+            None => needed("spire"),
+            Some(spire) => {
+                let timeout = spire.agent.as_ref().and_then(|agent| agent.timeout);
+                let path = path.field("spire").field("agent").field("timeout");
+                let wrong = timeout.is_some_and(|timeout| timeout.0 < 0);
+                wrong.then(|| path.violation("must not be negative when defined")).into_iter().collect()
+            }
+        },
+        ProviderKind::Extension => match &provider.extension {
+            None => needed("extension"),
+            Some(extension) if extension.name.is_empty() => {
+                vec![path.field("extension").field("name").violation("extension name needs to be defined")]
+            }
+            Some(_) => Vec::new(),
         },
     }
 }
@@ -258,11 +315,12 @@ fn check_bundled(bundled: &Bundled, path: &Path) -> Vec<Violation> {
         (Some(_), true) => faults.push(path.field("ca").violation("shouldn't be defined once using autogenerated")),
         (None, false) => faults.push(path.field("ca").violation("must be defined")),
         (Some(ca), false) => {
-            if ca.certificate.is_none() {
-                faults.push(path.field("ca").field("certificate").violation("must be defined"));
-            }
-            if ca.private_key.is_none() {
-                faults.push(path.field("ca").field("privateKey").violation("must be defined"));
+            for (name, source) in [("certificate", &ca.certificate), ("privateKey", &ca.private_key)] {
+                let path = path.field("ca").field(name);
+                match source {
+                    None => faults.push(path.violation("must be defined")),
+                    Some(source) => faults.extend(data_source::check(source, &path)),
+                }
             }
         }
         (None, true) => {}

@@ -1,20 +1,26 @@
 //! MeshService: a service of one zone.
 
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::hostname_generator::LabelSelector;
-use crate::document::{Checked, check_as};
+use crate::{
+    document::{Checked, check_spec},
+    schema::Schema,
+};
 
 /// The spec of a MeshService. `identities`, `state` and `tlsReady` are computed by the owning zone.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshService {
     /// Which dataplanes serve it.
     #[serde(default)]
     pub selector: Selector,
     /// Its ports.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
     /// Computed: the SPIFFE ids that serve it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -29,7 +35,7 @@ pub struct MeshService {
 }
 
 /// At most one of two.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Selector {
     /// By labels.
@@ -41,7 +47,7 @@ pub struct Selector {
 }
 
 /// One dataplane.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DataplaneRef {
     /// Its name.
     #[serde(default)]
@@ -49,7 +55,7 @@ pub struct DataplaneRef {
 }
 
 /// A port of a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Port {
     /// Where clients connect.
@@ -77,7 +83,7 @@ impl Port {
 }
 
 /// An inbound, by port or by name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum TargetPort {
     /// By port.
@@ -87,7 +93,7 @@ pub enum TargetPort {
 }
 
 /// An identity that serves.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Identity {
     /// `SpiffeID`.
     #[serde(rename = "type")]
@@ -97,14 +103,14 @@ pub struct Identity {
 }
 
 /// The kind of an identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum IdentityKind {
     /// A SPIFFE id.
     SpiffeID,
 }
 
 /// Whether anything serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum State {
     /// At least one healthy instance.
     Available,
@@ -115,9 +121,17 @@ pub enum State {
 /// The protocols of ports and inbounds.
 pub const PROTOCOLS: [&str; 4] = ["tcp", "http", "http2", "grpc"];
 
+/// Whether `text` is one of [`PROTOCOLS`], in any case.
+pub fn is_protocol(text: &str) -> bool {
+    PROTOCOLS.contains(&text.to_ascii_lowercase().as_str())
+}
+
+/// The shape of a spec.
+pub static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<MeshService>);
+
 /// Checks a spec.
 pub fn check(spec: &Value) -> Checked {
-    check_as::<MeshService>(spec, "spec", |service, path| {
+    check_spec::<MeshService>(&SCHEMA, spec, |service, path| {
         let mut faults = Vec::new();
         if service.selector.dataplane_labels.is_some() && service.selector.dataplane_ref.is_some() {
             faults.push(path.field("selector").violation("must specify only one of: dataplaneRef or dataplaneLabels"));
@@ -127,8 +141,8 @@ pub fn check(spec: &Value) -> Checked {
             if port.port == 0 {
                 faults.push(path.field("port").violation("port must be a valid (1-65535)"));
             }
-            if !PROTOCOLS.contains(&port.app_protocol.to_ascii_lowercase().as_str()) {
-                faults.push(path.field("appProtocol").violation("must be one of: grpc, http, http2, tcp"));
+            if !port.app_protocol.is_empty() && !is_protocol(&port.app_protocol) {
+                faults.push(path.field("appProtocol").violation("appProtocol must be one of: grpc, http, http2, tcp"));
             }
             let same = |other: &Port| other.port == port.port && other.app_protocol == port.app_protocol;
             if service.ports[..i].iter().any(same) {

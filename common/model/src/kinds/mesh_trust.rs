@@ -1,26 +1,32 @@
 //! MeshTrust: the CA bundle of one trust domain.
 
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    document::{Checked, check_as},
+    document::{Checked, check_spec},
+    schema::Schema,
     spiffe::TrustDomain,
 };
 
 /// The spec of a MeshTrust.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshTrust {
     /// The trust domain whose certificates the bundle judges.
+    #[schemars(length(max = 253))]
     pub trust_domain: String,
     /// CAs, at least one.
+    #[schemars(length(min = 1))]
     pub ca_bundles: Vec<CaBundle>,
 }
 
 /// One CA.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CaBundle {
     /// `Pem`.
     #[serde(rename = "type")]
@@ -30,22 +36,25 @@ pub struct CaBundle {
 }
 
 /// How a CA is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CaBundleKind {
     /// As PEM.
     Pem,
 }
 
 /// A PEM text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pem {
     /// The text.
     pub value: String,
 }
 
+/// The shape of a spec.
+pub static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<MeshTrust>);
+
 /// Checks a spec.
 pub fn check(spec: &Value) -> Checked {
-    check_as::<MeshTrust>(spec, "spec", |trust, path| {
+    check_spec::<MeshTrust>(&SCHEMA, spec, |trust, path| {
         let mut faults = Vec::new();
         if trust.trust_domain.is_empty() {
             faults.push(path.field("trustDomain").violation("trustDomain needs to be defined"));

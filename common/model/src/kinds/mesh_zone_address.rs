@@ -1,30 +1,40 @@
 //! MeshZoneAddress: an address at which other zones reach a zone's ingress.
 
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::is_address;
-use crate::document::{Checked, check_as};
+use super::{is_address, is_unspecified};
+use crate::{
+    document::{Checked, check_spec},
+    schema::Schema,
+};
 
 /// The spec of a MeshZoneAddress.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MeshZoneAddress {
     /// IP address or host name.
+    #[schemars(length(min = 1))]
     pub address: String,
     /// Port, 1 to 65535.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: u32,
 }
 
+/// The shape of a spec.
+pub static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<MeshZoneAddress>);
+
 /// Checks a spec.
 pub fn check(spec: &Value) -> Checked {
-    check_as::<MeshZoneAddress>(spec, "spec", |address, path| {
-        let mut faults = Vec::new();
-        if !is_address(&address.address) {
-            faults.push(path.field("address").violation("address has to be valid IP address or domain name"));
-        }
-        if !(1..=65535).contains(&address.port) {
-            faults.push(path.field("port").violation("port must be a valid (1-65535)"));
-        }
-        faults
+    check_spec::<MeshZoneAddress>(&SCHEMA, spec, |address, path| {
+        let field = path.field("address");
+        let fault = if is_unspecified(&address.address) {
+            Some(field.violation("must not be 0.0.0.0 or ::"))
+        } else {
+            (!is_address(&address.address)).then(|| field.violation("must be a valid IP address or domain name"))
+        };
+        fault.into_iter().collect()
     })
 }

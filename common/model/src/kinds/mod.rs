@@ -32,22 +32,22 @@ pub use zone::Zone;
 
 use crate::names;
 
-/// Whether `text` is an IP address or a host name, and no wildcard address.
-fn is_address(text: &str) -> bool {
-    match text.parse::<std::net::IpAddr>() {
-        Ok(ip) => !ip.is_unspecified(),
-        Err(_) => names::is_hostname(text),
-    }
+/// Whether `text` is an IP address that stands for every address.
+fn is_unspecified(text: &str) -> bool {
+    text.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified())
 }
 
-/// Whether `text` is a host name as Kuma takes it: labels of letters, digits, `-` and `_`, also upper case, and no IP address.
+/// Whether `text` is an IP address or a host name.
+fn is_address(text: &str) -> bool {
+    text.parse::<std::net::IpAddr>().is_ok() || is_dns_name(text)
+}
+
+/// Whether `text` is a host name as Kuma takes it: labels of letters, digits, `-` and `_` that do not begin with `-`, with or
+/// without a last dot, and no IP address.
 fn is_dns_name(text: &str) -> bool {
     let label = |label: &str| {
         let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        (1..=names::LABEL_MAX).contains(&label.len())
-            && label.bytes().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
+        (1..=names::LABEL_MAX).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-')
     };
     let name = text.strip_suffix('.').unwrap_or(text);
     text.len() <= 255 && text.parse::<std::net::IpAddr>().is_err() && name.split('.').all(label)

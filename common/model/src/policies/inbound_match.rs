@@ -1,11 +1,12 @@
 //! `match`: which callers an inbound rule is about.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Violation, names, spiffe::SpiffeId, violation::Path};
 
 /// One alternative; its conditions must hold together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InboundMatch {
     /// The caller's SPIFFE id.
@@ -17,7 +18,7 @@ pub struct InboundMatch {
 }
 
 /// A condition on the SPIFFE id.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct SpiffeMatch {
     /// How `value` is compared.
     #[serde(rename = "type")]
@@ -27,7 +28,7 @@ pub struct SpiffeMatch {
 }
 
 /// How a SPIFFE id is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum SpiffeMatchKind {
     /// The whole id.
     Exact,
@@ -36,7 +37,7 @@ pub enum SpiffeMatchKind {
 }
 
 /// A condition on the server name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct SniMatch {
     /// How `value` is compared.
     #[serde(rename = "type")]
@@ -46,7 +47,7 @@ pub struct SniMatch {
 }
 
 /// How a server name is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum SniMatchKind {
     /// The whole name.
     Exact,
@@ -69,8 +70,8 @@ pub fn check(matched: &InboundMatch, path: &Path) -> Vec<Violation> {
         let field = path.field("sni").field("value");
         if sni.value.is_empty() {
             faults.push(field.violation("must be set"));
-        } else if !names::is_rfc1123_subdomain(&sni.value) {
-            faults.push(field.violation("must be a lowercase RFC 1123 subdomain"));
+        } else {
+            faults.extend(names::subdomain_faults(&sni.value).into_iter().map(|fault| field.violation(fault)));
         }
     }
     faults

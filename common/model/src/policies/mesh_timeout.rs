@@ -1,23 +1,28 @@
 //! MeshTimeout: how long connections and requests may take.
 
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::inbound_match::{self, InboundMatch};
 use crate::{
     Violation,
-    document::{Checked, check_as},
+    document::{Checked, check_spec},
     duration::GoDuration,
-    target_ref::{self, TargetKind, TargetRef},
+    schema::Schema,
+    target_ref::{self, DESTINATIONS, TargetRef},
     violation::Path,
 };
 
 /// The spec of a MeshTimeout: either `rules` (incoming) or `to` (outgoing).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshTimeout {
     /// Which proxies; absent means the whole mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "target_ref::top_shape")]
     pub target_ref: Option<TargetRef>,
     /// Outgoing traffic.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -28,10 +33,11 @@ pub struct MeshTimeout {
 }
 
 /// Timeouts towards one destination.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct To {
     /// The destination.
+    #[schemars(schema_with = "target_ref::to_shape")]
     pub target_ref: TargetRef,
     /// The timeouts.
     #[serde(default)]
@@ -39,7 +45,7 @@ pub struct To {
 }
 
 /// Timeouts of incoming traffic.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
     /// Which callers; none means all.
@@ -51,7 +57,7 @@ pub struct Rule {
 }
 
 /// The timeouts of one rule; absent fields leave what a less specific rule says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
     /// Until a TCP connection stands. Kuma's default: 5 s.
@@ -66,7 +72,7 @@ pub struct Timeouts {
 }
 
 /// Timeouts that only HTTP has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpTimeouts {
     /// A whole request. Kuma's default: 15 s.
@@ -86,34 +92,32 @@ pub struct HttpTimeouts {
     pub request_headers_timeout: Option<GoDuration>,
 }
 
-/// Destinations that `to` accepts.
-const TO: [TargetKind; 5] = [
-    TargetKind::Mesh,
-    TargetKind::MeshService,
-    TargetKind::MeshExternalService,
-    TargetKind::MeshMultiZoneService,
-    TargetKind::MeshHTTPRoute,
-];
+/// The shape of a spec.
+pub static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<MeshTimeout>);
 
 /// Checks a spec.
 pub fn check(spec: &Value) -> Checked {
-    check_as::<MeshTimeout>(spec, "spec", |policy, path| {
+    check_spec::<MeshTimeout>(&SCHEMA, spec, |policy, path| {
         let mut faults = target_ref::check_top(policy.target_ref.as_ref(), &path.field("targetRef"), !policy.rules.is_empty());
         if !policy.rules.is_empty() && !policy.to.is_empty() {
             faults.push(path.violation("fields 'to' must be empty when 'rules' is defined"));
         }
         if policy.rules.is_empty() && policy.to.is_empty() {
-            faults.push(path.violation("at least one of 'rules', 'to' has to be defined"));
+            faults.push(path.violation("at least one of 'to' or 'rules' has to be defined"));
         }
         for (i, to) in policy.to.iter().enumerate() {
             let path = path.field("to").index(i);
-            faults.extend(target_ref::check_to(&to.target_ref, &path.field("targetRef"), &TO));
+            faults.extend(target_ref::check_to(&to.target_ref, &path.field("targetRef"), &DESTINATIONS));
             faults.extend(check_timeouts(&to.default, &path.field("default")));
         }
         for (i, rule) in policy.rules.iter().enumerate() {
             let path = path.field("rules").index(i);
             for (j, matched) in rule.matches.iter().enumerate() {
-                faults.extend(inbound_match::check(matched, &path.field("matches").index(j)));
+                let path = path.field("matches").index(j);
+                if *matched == InboundMatch::default() {
+                    faults.push(path.violation("must specify at least one of 'spiffeID' or 'sni'"));
+                }
+                faults.extend(inbound_match::check(matched, &path));
             }
             faults.extend(check_timeouts(&rule.default, &path.field("default")));
             faults.extend(check_spiffe_rule(rule, &path.field("default")));
@@ -125,7 +129,7 @@ pub fn check(spec: &Value) -> Checked {
 fn check_timeouts(timeouts: &Timeouts, path: &Path) -> Vec<Violation> {
     let mut faults = Vec::new();
     if timeouts.connection_timeout.is_none() && timeouts.idle_timeout.is_none() && timeouts.http.is_none() {
-        faults.push(path.violation("at least one timeout should be configured"));
+        return vec![path.violation("at least one timeout should be configured")];
     }
     if timeouts.connection_timeout.is_some_and(|timeout| timeout.0 <= 0) {
         faults.push(path.field("connectionTimeout").violation("must be greater than zero when defined"));
@@ -153,6 +157,9 @@ fn not_negative(timeout: Option<GoDuration>, path: &Path) -> Option<Violation> {
     timeout.filter(|timeout| timeout.0 < 0).map(|_| path.violation("must not be negative when defined"))
 }
 
+const SOURCE_CONDITIONED: &str =
+    "can't be specified when matches contain spiffeID because this field cannot be conditioned on source identity";
+
 /// A rule for some callers can only change what is judged per request.
 fn check_spiffe_rule(rule: &Rule, path: &Path) -> Vec<Violation> {
     if !rule.matches.iter().any(|matched| matched.spiffe_id.is_some()) {
@@ -169,7 +176,7 @@ fn check_spiffe_rule(rule: &Rule, path: &Path) -> Vec<Violation> {
     ]
     .into_iter()
     .filter(|(_, timeout)| timeout.is_some())
-    .map(|(path, _)| path.violation("must not be set with a spiffeID match"))
+    .map(|(path, _)| path.violation(SOURCE_CONDITIONED))
     .collect()
 }
 

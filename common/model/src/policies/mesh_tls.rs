@@ -1,11 +1,15 @@
 //! MeshTLS: whether inbounds take anything but the mesh's TLS, and which TLS.
 
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     Violation,
-    document::{Checked, check_as},
+    document::{Checked, check_spec},
+    schema::Schema,
     target_ref::{self, TargetKind, TargetRef},
     tls,
     violation::Path,
@@ -14,19 +18,20 @@ use crate::{
 pub use crate::tls::{Cipher, Version, VersionRange};
 
 /// The spec of a MeshTLS.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshTls {
     /// Which proxies; absent means the whole mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "target_ref::top_shape")]
     pub target_ref: Option<TargetRef>,
     /// What holds there.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
 }
 
 /// One rule.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rule {
     /// What holds.
     #[serde(default)]
@@ -34,7 +39,7 @@ pub struct Rule {
 }
 
 /// Modes and versions; absent fields leave what a less specific rule says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
     /// Strict, unless set.
@@ -49,7 +54,7 @@ pub struct Tls {
 }
 
 /// What an inbound takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// Only the mesh's TLS.
     Strict,
@@ -57,14 +62,15 @@ pub enum Mode {
     Permissive,
 }
 
+/// The shape of a spec.
+pub static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<MeshTls>);
+
 /// Checks a spec.
 pub fn check(spec: &Value) -> Checked {
-    check_as::<MeshTls>(spec, "spec", |policy, path| {
-        let mut faults = target_ref::check_top(policy.target_ref.as_ref(), &path.field("targetRef"), true);
+    check_spec::<MeshTls>(&SCHEMA, spec, |policy, path| {
+        let inbound = !policy.rules.is_empty();
+        let mut faults = target_ref::check_top(policy.target_ref.as_ref(), &path.field("targetRef"), inbound);
         let whole_mesh = policy.target_ref.as_ref().is_none_or(|target| target.kind == TargetKind::Mesh);
-        if policy.rules.is_empty() {
-            faults.push(path.field("rules").violation("must be defined"));
-        }
         for (i, rule) in policy.rules.iter().enumerate() {
             faults.extend(check_rule(&rule.default, whole_mesh, &path.field("rules").index(i).field("default")));
         }
@@ -75,12 +81,11 @@ pub fn check(spec: &Value) -> Checked {
 fn check_rule(tls: &Tls, whole_mesh: bool, path: &Path) -> Vec<Violation> {
     let mut faults = Vec::new();
     if let Some(range) = &tls.tls_version {
-        if !whole_mesh {
-            faults.push(path.field("tlsVersion").violation("tlsVersion can only be defined with top level targetRef kind: Mesh"));
-        }
-        faults.extend(tls::check_range(range, &path.field("tlsVersion")));
+        let path = path.field("tlsVersion");
+        let elsewhere = || path.violation("tlsVersion can only be defined with top level targetRef kind: Mesh");
+        faults.extend(if whole_mesh { tls::check_range(range, &path) } else { Some(elsewhere()) });
     }
-    if tls.tls_ciphers.is_some() && !whole_mesh {
+    if tls.tls_ciphers.as_ref().is_some_and(|ciphers| !ciphers.is_empty()) && !whole_mesh {
         faults.push(path.field("tlsCiphers").violation("tlsCiphers can only be defined with top level targetRef kind: Mesh"));
     }
     faults
