@@ -27,8 +27,8 @@ impl Dataplanes {
     }
 
     async fn write(&self, write: Write, by: &Principal) -> Result<(), StoreRefusal> {
-        let actor = Actor { subject: by.subject.clone(), address: None, record: true };
-        match self.store.commit(WriteBatch { writes: vec![write], actor }).await {
+        let actor = Actor::recorded(by.subject.clone(), None);
+        match self.store.commit(WriteBatch::new(actor, vec![write])).await {
             Ok(_) => Ok(()),
             Err(error @ StoreError::Unavailable(_)) => Err(StoreRefusal::Later(error.to_string())),
             Err(error) => Err(StoreRefusal::Never(error.to_string())),

@@ -142,7 +142,7 @@ impl Engine {
             return Ok(());
         }
         let writes = planned.into_iter().map(write).collect();
-        match self.store.commit(WriteBatch { writes, actor: Actor::plane() }).await {
+        match self.store.commit(WriteBatch::new(Actor::plane(), writes)).await {
             Ok(_) => Ok(()),
             // Somebody was faster; the next look sees what there is now.
             Err(error @ (StoreError::Conflict { .. } | StoreError::NotFound(_) | StoreError::AlreadyExists(_))) => {
@@ -157,7 +157,7 @@ impl Engine {
 fn write(planned: Planned) -> Write {
     match planned {
         Planned::Put { key, labels, spec, version } => Write::Put { key, labels, spec, expect: expect(version) },
-        Planned::PutComputed { key, computed } => Write::PutComputed { key, computed },
+        Planned::PutComputed { key, computed } => Write::PutComputed { key, computed, expect: Expect::Any },
         Planned::Delete { key, version } => Write::Delete { key, expect: version.map_or(Expect::Any, Expect::Version) },
     }
 }

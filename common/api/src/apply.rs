@@ -56,7 +56,7 @@ pub(crate) async fn apply(plane: Plane, ask: Ask, body: Body) -> Result<Response
     let writes = checks.into_iter().chain(puts).collect();
     let committed = plane
         .store
-        .commit(WriteBatch { writes, actor: ask.actor() })
+        .commit(WriteBatch::new(ask.actor(), writes))
         .await
         .map_err(|error| Problem::from_store(title::APPLY, &error))?;
     for (index, result) in indices.into_iter().zip(&committed.results[checked..]) {

@@ -112,11 +112,16 @@ impl Problem {
                 Self::new(StatusCode::PRECONDITION_FAILED, title, detail)
             }
             StoreError::Invalid { reason, .. } => Self::new(StatusCode::BAD_REQUEST, title, reason.clone()),
+            StoreError::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, title, error.to_string()),
             StoreError::Uncertain(_) => {
                 log(error);
                 Self::unavailable("the store was lost while it wrote: read again whether the change is there, then repeat it")
             }
-            StoreError::Unavailable(_) | StoreError::Closed | StoreError::Locked(_) | StoreError::Corrupt(_) => {
+            StoreError::Unavailable(_)
+            | StoreError::Closed
+            | StoreError::Locked(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Sealed(_) => {
                 log(error);
                 Self::unavailable("the store takes no writes at the moment; nothing was changed")
             }

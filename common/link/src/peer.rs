@@ -99,7 +99,7 @@ impl PeerStore {
 }
 
 fn actor(subject: String) -> Actor {
-    Actor { subject, address: None, record: false }
+    Actor { subject, address: None, record: false, request: None }
 }
 
 fn remote(item: &Item) -> RemoteItem {

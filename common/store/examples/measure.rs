@@ -124,7 +124,7 @@ async fn import(what: &str, store: &Store, all: usize, batch: usize) -> Result<(
     let (begin, mut times) = (Instant::now(), Vec::new());
     for first in (0..all).step_by(batch) {
         let write = |n| Write::put(key(format!("{what} {n}")), Labels::new(), spec(880, n));
-        let batch = WriteBatch { writes: (first..first + batch).map(write).collect(), actor: person() };
+        let batch = WriteBatch::new(person(), (first..first + batch).map(write).collect());
         let begin = Instant::now();
         store.commit(batch).await?;
         times.push(begin.elapsed());

@@ -34,12 +34,18 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// The caller's key stands for another request; see [`crate::Once`].
+    #[error("this key was used for another request")]
+    KeyReused,
     /// Another process has the data directory open.
     #[error("{0}")]
     Locked(String),
     /// The journal holds what cannot be read; a person must look.
     #[error("the journal is damaged: {0}")]
     Corrupt(String),
+    /// The secrets of the journal do not open with the keys at hand; a person must give others.
+    #[error("{0}")]
+    Sealed(String),
     /// The journal cannot be reached or does not take writes; nothing was changed. Reads go on. Try again later.
     #[error("the journal is not available")]
     Unavailable(#[source] Cause),

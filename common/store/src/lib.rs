@@ -12,7 +12,9 @@
 //! Must not contain validation of specs, knowledge of who may write what, or anything of protocols.
 #![warn(missing_docs)]
 
+mod audit;
 mod committer;
+mod denied;
 mod epoch;
 mod error;
 mod history;
@@ -20,6 +22,7 @@ mod journal;
 mod metrics;
 mod plan;
 mod registry;
+mod rehearse;
 mod remote;
 mod store;
 mod table;
@@ -27,12 +30,13 @@ mod table;
 pub mod testing;
 mod write;
 
+pub use audit::{AuditEntry, AuditFilter, AuditRecord, Broken, Decision, Denied, Link, Verified};
 pub use epoch::{Epoch, Epochs};
 pub use error::StoreError;
 pub use history::{HistoryAction, HistoryEntry, HistoryFilter};
 pub use metrics::StoreMetrics;
-pub use registry::{Bind, JoinToken, Redeem, Refusal, Registry, ZoneCertificate, ZoneHolder};
+pub use registry::{Bind, JoinToken, Redeem, Refusal, Registry, TokenRevocation, ZoneCertificate, ZoneHolder};
 pub use remote::{Applied, Durable, Early, PeerCursor, Rejected, RemoteBatch, RemoteItem};
 pub use store::{Pruned, SoftRow, Store, StoreConfig};
 pub use table::TableSnapshot;
-pub use write::{Actor, Committed, Expect, Write, WriteBatch, WriteResult};
+pub use write::{Actor, AuthMethod, Committed, Expect, Once, OutcomeKind, Repeated, RequestInfo, Write, WriteBatch, WriteResult};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use atoll_model::Kind;
-use atoll_runtime::metrics::{gauge, gauges, label};
+use atoll_runtime::metrics::{counter, gauge, gauges, label};
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use crate::Store;
@@ -26,6 +26,8 @@ impl Collector for StoreMetrics {
         gauge(&mut encoder, "atoll_store_available", "Whether the store takes writes", available)?;
         gauge(&mut encoder, "atoll_store_revision", "Newest revision", table.revision().0)?;
         gauge(&mut encoder, "atoll_store_durable_revision", "Newest durable revision", table.durable().0)?;
+        let dropped = self.0.denied_dropped();
+        counter(&mut encoder, "atoll_store_audit_dropped", "Refused requests that the audit does not have", dropped)?;
         let counts = Kind::ALL.iter().map(|kind| (label("kind", kind.name()), table.list(*kind, None).count() as u64));
         gauges(&mut encoder, "atoll_resources", "Resources by kind", counts)
     }

@@ -6,10 +6,12 @@ use atoll_model::{Change, ContentHash, Labels, Resource, ResourceKey, Revision, 
 use bytes::Bytes;
 
 use crate::{
-    Actor, Committed, Expect, HistoryAction, HistoryEntry, Rejected, RemoteBatch, RemoteItem, StoreError, TableSnapshot, Write,
-    WriteBatch, WriteResult,
-    journal::{RowChange, Rows},
+    Actor, AuditRecord, Committed, Expect, HistoryAction, HistoryEntry, Once, Rejected, RemoteBatch, RemoteItem, Repeated,
+    StoreError, TableSnapshot, Write, WriteBatch, WriteResult,
+    journal::{DoneBefore, DoneOnce, RowChange, Rows},
 };
+
+mod audit;
 
 /// Largest spec that is stored; a link message must be able to carry it.
 const SPEC_MAX: usize = 1 << 20;
@@ -19,21 +21,56 @@ const SPEC_MAX: usize = 1 << 20;
 pub(crate) struct Plan {
     pub(crate) table: TableSnapshot,
     pub(crate) rows: Rows,
+    /// What the journal said of the keys of these batches, and what this plan adds to it.
+    before: DoneBefore,
     now: Timestamp,
 }
 
 impl Plan {
     /// Begins with nothing laid over `table`. `now` goes into the rows.
     pub(crate) fn over(table: &TableSnapshot, now: Timestamp) -> Self {
-        Self { table: table.clone(), rows: Rows::default(), now: micros(now) }
+        Self { table: table.clone(), rows: Rows::default(), before: DoneBefore::default(), now: micros(now) }
+    }
+
+    /// Knows what was done before under the keys of the batches that follow.
+    pub(crate) fn knowing(self, before: DoneBefore) -> Self {
+        Self { before, ..self }
     }
 
     /// Lays a batch over the table as a whole, or leaves the plan as it was.
     pub(crate) fn write(&mut self, batch: &WriteBatch) -> Result<Committed, StoreError> {
+        if let Some(repeated) = batch.once.as_ref().map_or(Ok(None), |once| self.done_before(once))? {
+            return Ok(Committed { revision: repeated.revision, results: Vec::new(), repeated: Some(repeated) });
+        }
         let mut draft = Draft::over(&self.table, &batch.actor, self.now);
-        let results = batch.writes.iter().map(|write| draft.write(write)).collect::<Result<Vec<_>, _>>()?;
+        let results = batch.writes.iter().map(|write| draft.write_audited(write)).collect::<Result<Vec<_>, _>>()?;
         self.accept(draft);
-        Ok(Committed { revision: self.table.revision(), results })
+        if let Some(once) = &batch.once {
+            self.note(once, &results);
+        }
+        Ok(Committed { revision: self.table.revision(), results, repeated: None })
+    }
+
+    /// What was done under a key, if something was.
+    fn done_before(&self, once: &Once) -> Result<Option<Repeated>, StoreError> {
+        match self.before.get(&once.subject, &once.key) {
+            None => Ok(None),
+            Some(done) if done.request != once.request => Err(StoreError::KeyReused),
+            Some(done) => Ok(Some(Repeated { revision: done.revision, outcomes: done.outcomes.clone() })),
+        }
+    }
+
+    fn note(&mut self, once: &Once, results: &[WriteResult]) {
+        let done = DoneOnce {
+            subject: once.subject.clone(),
+            key: once.key.clone(),
+            request: once.request,
+            revision: self.table.revision(),
+            outcomes: results.iter().map(WriteResult::kind).collect(),
+            at: self.now,
+        };
+        self.before.add(done.clone());
+        self.rows.once.push(done);
     }
 
     /// Lays what a peer sent over the table, item by item; an item that cannot be stored does not stop the others.
@@ -63,6 +100,7 @@ impl Plan {
             self.rows.push(key, change);
         }
         self.rows.history.extend(draft.history);
+        self.rows.audit.extend(draft.audit);
     }
 }
 
@@ -76,19 +114,20 @@ struct Draft<'a> {
     table: TableSnapshot,
     changes: Vec<(ResourceKey, RowChange)>,
     history: Vec<HistoryEntry>,
+    audit: Vec<AuditRecord>,
     actor: &'a Actor,
     now: Timestamp,
 }
 
 impl<'a> Draft<'a> {
     fn over(table: &TableSnapshot, actor: &'a Actor, now: Timestamp) -> Self {
-        Self { table: table.clone(), changes: Vec::new(), history: Vec::new(), actor, now }
+        Self { table: table.clone(), changes: Vec::new(), history: Vec::new(), audit: Vec::new(), actor, now }
     }
 
     fn write(&mut self, write: &Write) -> Result<WriteResult, StoreError> {
         match write {
             Write::Put { key, labels, spec, expect } => self.put(key, labels, spec, *expect),
-            Write::PutComputed { key, computed } => self.put_computed(key, computed.as_ref()),
+            Write::PutComputed { key, computed, expect } => self.put_computed(key, computed.as_ref(), *expect),
             Write::Check { key, expect } => Ok(self.expected(key, *expect)?.map_or(WriteResult::Absent, WriteResult::Unchanged)),
             Write::Delete { key, expect } => self.delete(key, *expect),
         }
@@ -138,11 +177,11 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn put_computed(&mut self, key: &ResourceKey, computed: Option<&Bytes>) -> Result<WriteResult, StoreError> {
+    fn put_computed(&mut self, key: &ResourceKey, computed: Option<&Bytes>, expect: Expect) -> Result<WriteResult, StoreError> {
         if computed.is_some_and(|bytes| !is_json(bytes)) {
             return Err(StoreError::Invalid { key: key.clone(), reason: "the computed part is not JSON".to_owned() });
         }
-        let Some(old) = self.table.get(key).cloned() else { return Err(StoreError::NotFound(key.clone())) };
+        let Some(old) = self.expected(key, expect)? else { return Err(StoreError::NotFound(key.clone())) };
         if old.computed.as_ref() == computed {
             return Ok(WriteResult::Unchanged(old));
         }

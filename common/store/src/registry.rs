@@ -1,6 +1,9 @@
-//! Which zone is which: names, identities, certificates and the tokens by which a zone joins.
+//! Which zone is which: names, identities, certificates and the tokens by which a zone joins; and which tokens were revoked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use atoll_model::{Name, Timestamp, ZoneUid};
 
@@ -84,11 +87,26 @@ pub struct ZoneCertificate {
     pub revoked: Option<Timestamp>,
 }
 
-/// The zones that may connect, in memory and followed by every instance within a second.
+/// A token that ends before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRevocation {
+    /// The token's `jti`.
+    pub id: String,
+    /// When the token ends by itself; after that it need not be known any longer.
+    pub until: Timestamp,
+    /// When it was revoked.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: String,
+}
+
+/// The zones that may connect and the tokens that may not be used, in memory and followed by every instance within a second.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registry {
     pub(crate) holders: BTreeMap<Name, ZoneHolder>,
     pub(crate) revoked_serials: BTreeSet<String>,
+    /// The `jti` of the tokens that were revoked, and when each ends by itself.
+    pub revoked: Arc<BTreeMap<String, Timestamp>>,
 }
 
 impl Registry {
@@ -100,6 +118,11 @@ impl Registry {
     /// What an identity holds.
     pub fn by_uid(&self, uid: ZoneUid) -> Option<&ZoneHolder> {
         self.holders.values().find(|holder| holder.uid == uid)
+    }
+
+    /// Whether the token with this `jti` was revoked.
+    pub fn is_revoked(&self, id: &str) -> bool {
+        self.revoked.contains_key(id)
     }
 
     /// Every holder, by name.

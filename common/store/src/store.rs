@@ -9,9 +9,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::{
-    Applied, Bind, Committed, Early, Epoch, HistoryEntry, HistoryFilter, JoinToken, PeerCursor, Redeem, Registry, RemoteBatch,
-    StoreError, TableSnapshot, WriteBatch, ZoneCertificate,
+    Applied, AuditEntry, AuditFilter, Bind, Committed, Denied, Early, Epoch, HistoryEntry, HistoryFilter, JoinToken, PeerCursor,
+    Redeem, Registry, RemoteBatch, StoreError, TableSnapshot, TokenRevocation, Verified, WriteBatch, ZoneCertificate,
     committer::{self, Published, Request},
+    denied::DeniedLog,
     journal::{SmallTables, postgres, sqlite},
 };
 
@@ -40,8 +41,9 @@ struct Inner {
     cluster: Uuid,
     requests: mpsc::Sender<Request>,
     published: Published,
-    tables: Box<dyn SmallTables>,
+    tables: Arc<dyn SmallTables>,
     cursors: Cursors,
+    denied: DeniedLog,
     clock: Arc<dyn Clock>,
 }
 
@@ -60,6 +62,10 @@ pub struct Pruned {
     pub tombstones: u64,
     /// Entries of history.
     pub history: u64,
+    /// Batches that would not have been done again.
+    pub once: u64,
+    /// Revocations of tokens that have ended.
+    pub revocations: u64,
 }
 
 /// A row of soft state: the newest value of something that is lost without harm.
@@ -81,20 +87,21 @@ impl Store {
     /// [`StoreError::Locked`] and [`StoreError::Corrupt`] need a person; [`StoreError::Unavailable`] may be tried again.
     pub async fn open(config: StoreConfig, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<Self, StoreError> {
         let (requests, inbox) = mpsc::channel(1024);
-        let (cluster, published, tables, cursors): (_, _, Box<dyn SmallTables>, _) = match config {
+        let (cluster, published, tables, cursors): (_, _, Arc<dyn SmallTables>, _) = match config {
             StoreConfig::Postgres { url } => {
                 let journal = postgres::open(&url, tasks).await?;
                 let published = committer::shared::start(journal.log, journal.wake, inbox, clock.clone(), tasks).await?;
-                (journal.cluster, published, Box::new(journal.tables), Cursors::Journal)
+                (journal.cluster, published, Arc::new(journal.tables), Cursors::Journal)
             }
             StoreConfig::Sqlite { dir } => {
                 let journal = sqlite::open(&dir).await?;
                 let held = journal.tables.peer_cursors().await?;
                 let (published, cursors) = committer::local::start(journal.log, held, inbox, clock.clone(), tasks).await?;
-                (journal.cluster, published, Box::new(journal.tables), Cursors::Memory(cursors))
+                (journal.cluster, published, Arc::new(journal.tables), Cursors::Memory(cursors))
             }
         };
-        Ok(Self { inner: Arc::new(Inner { cluster, requests, published, tables, cursors, clock }) })
+        let denied = DeniedLog::start(tables.clone(), tasks);
+        Ok(Self { inner: Arc::new(Inner { cluster, requests, published, tables, cursors, denied, clock }) })
     }
 
     /// The newest table.
@@ -171,6 +178,7 @@ impl Store {
 
     /// Writes what is not in the journal yet, if it can, and ends the committer. Later writes give [`StoreError::Closed`].
     pub async fn close(&self) {
+        self.inner.denied.close();
         let (reply, done) = oneshot::channel();
         if self.inner.requests.send(Request::Close { reply }).await.is_ok() {
             // An error means that the committer ended before it could answer, which is what was asked for.
@@ -187,6 +195,36 @@ impl Store {
     /// Waits until this process has in memory what it, or another, wrote without a revision.
     async fn look(&self) -> Result<(), StoreError> {
         self.request(|reply| Request::Look { reply }).await
+    }
+}
+
+/// The audit: what people and tokens asked for. What they changed is written with the change itself.
+impl Store {
+    /// The rows of the audit that match, newest first.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or a row of it.
+    pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
+        self.inner.tables.audit(filter).await
+    }
+
+    /// Walks all chains of the audit and names the first row that is not as it was written.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn verify_audit(&self) -> Result<Verified, StoreError> {
+        self.inner.tables.verify_audit().await
+    }
+
+    /// Notes a request that was refused. Never waits: beyond some rate, and while the journal is away, what comes is counted
+    /// and not written; see [`Store::denied_dropped`].
+    pub fn record_denied(&self, denied: Denied) {
+        self.inner.denied.record(denied);
+    }
+
+    /// How many refused requests were not written to the audit.
+    pub fn denied_dropped(&self) -> u64 {
+        self.inner.denied.dropped()
     }
 }
 
@@ -295,6 +333,15 @@ impl Store {
         let known = self.inner.tables.revoke_zone(uid, self.now()).await?;
         self.look().await?;
         Ok(known)
+    }
+
+    /// Ends a token before its time: every instance knows within a second, until the token has ended by itself.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn revoke_token(&self, revocation: &TokenRevocation) -> Result<(), StoreError> {
+        self.inner.tables.revoke_token(revocation).await?;
+        self.look().await
     }
 
     /// Notes that a certificate was issued.

@@ -1,6 +1,6 @@
 //! What callers ask the store to change, and what they get back.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 use atoll_model::{Labels, Resource, ResourceKey, Revision};
 use bytes::Bytes;
@@ -12,13 +12,39 @@ pub struct WriteBatch {
     pub writes: Vec<Write>,
     /// On whose behalf.
     pub actor: Actor,
+    /// Makes a repeated request do nothing; for [`crate::Store::commit`] only.
+    pub once: Option<Once>,
 }
 
 impl WriteBatch {
+    /// A batch.
+    pub fn new(actor: Actor, writes: Vec<Write>) -> Self {
+        Self { writes, actor, once: None }
+    }
+
     /// A batch of one write.
     pub fn one(actor: Actor, write: Write) -> Self {
-        Self { writes: vec![write], actor }
+        Self::new(actor, vec![write])
     }
+
+    /// The same batch, done once only.
+    #[must_use]
+    pub fn once(mut self, once: Once) -> Self {
+        self.once = Some(once);
+        self
+    }
+}
+
+/// Makes a repeated request do nothing: kept for 24 hours, in the transaction of the writes. A batch that was refused is not
+/// kept, and may be tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// Whose key it is; the keys of two subjects have nothing to do with each other.
+    pub subject: String,
+    /// What the caller repeats.
+    pub key: String,
+    /// SHA-256 of method, path, query and body.
+    pub request: [u8; 32],
 }
 
 /// One change of one resource.
@@ -41,6 +67,8 @@ pub enum Write {
         key: ResourceKey,
         /// A JSON object, or nothing.
         computed: Option<Bytes>,
+        /// What must hold.
+        expect: Expect,
     },
     /// Changes nothing: the batch is done only if this holds of a resource that others may write meanwhile, such as the mesh of
     /// what the batch writes.
@@ -104,20 +132,75 @@ pub struct Actor {
     pub subject: String,
     /// Where the request came from.
     pub address: Option<IpAddr>,
-    /// Whether history is written, in the same transaction: for people and tokens. Deletions of such actors stay known
-    /// for 30 days, those of others for 24 hours.
+    /// Whether history and audit are written, in the same transaction: for people and tokens. Deletions of such actors stay
+    /// known for 30 days, those of others for 24 hours.
     pub record: bool,
+    /// Which request of theirs; for the audit.
+    pub request: Option<RequestInfo>,
+}
+
+/// A request of a person or a token, as the audit knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestInfo {
+    /// Names the request in logs and answers.
+    pub id: String,
+    /// How the caller showed who they are.
+    pub method: AuthMethod,
+    /// Why, where the caller has to say it.
+    pub reason: Option<String>,
+}
+
+/// How a caller showed who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuthMethod {
+    /// A token of this deployment.
+    Token,
+    /// A token of an identity provider.
+    Oidc,
+    /// A client certificate.
+    Certificate,
+    /// Not at all.
+    None,
+}
+
+impl AuthMethod {
+    /// Its name in the audit.
+    pub fn name(self) -> &'static str {
+        match self {
+            AuthMethod::Token => "token",
+            AuthMethod::Oidc => "oidc",
+            AuthMethod::Certificate => "certificate",
+            AuthMethod::None => "none",
+        }
+    }
+}
+
+impl FromStr for AuthMethod {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [AuthMethod::Token, AuthMethod::Oidc, AuthMethod::Certificate, AuthMethod::None]
+            .into_iter()
+            .find(|method| method.name() == text)
+            .ok_or_else(|| format!("unknown method {text:?}"))
+    }
 }
 
 impl Actor {
     /// The plane itself: no history.
     pub fn plane() -> Self {
-        Self { subject: "plane".to_owned(), address: None, record: false }
+        Self { subject: "plane".to_owned(), address: None, record: false, request: None }
     }
 
-    /// A person or a token: with history.
+    /// A person or a token: with history and audit.
     pub fn recorded(subject: impl Into<String>, address: Option<IpAddr>) -> Self {
-        Self { subject: subject.into(), address, record: true }
+        Self { subject: subject.into(), address, record: true, request: None }
+    }
+
+    /// The same actor, with the request that the audit names.
+    #[must_use]
+    pub fn asking(mut self, request: RequestInfo) -> Self {
+        self.request = Some(request);
+        self
     }
 }
 
@@ -126,8 +209,53 @@ impl Actor {
 pub struct Committed {
     /// The revision of the batch's last change; when nothing changed, that of the table the batch was checked against.
     pub revision: Revision,
-    /// One for each write, in their order.
+    /// One for each write, in their order; empty when the batch was done before.
     pub results: Vec<WriteResult>,
+    /// Set when the batch was done before, and so was not done now.
+    pub repeated: Option<Repeated>,
+}
+
+/// What a batch did when it was done for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repeated {
+    /// As in [`Committed::revision`].
+    pub revision: Revision,
+    /// One for each write, in their order.
+    pub outcomes: Vec<OutcomeKind>,
+}
+
+/// What a write did, without the resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OutcomeKind {
+    /// A new resource.
+    Created,
+    /// The resource was changed.
+    Updated,
+    /// It was like that already, or only checked.
+    Unchanged,
+    /// The resource is gone.
+    Deleted,
+    /// There was nothing to delete, or nothing as checked.
+    Absent,
+}
+
+impl OutcomeKind {
+    /// One byte, as the journal keeps it.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            OutcomeKind::Created => b'c',
+            OutcomeKind::Updated => b'u',
+            OutcomeKind::Unchanged => b'=',
+            OutcomeKind::Deleted => b'd',
+            OutcomeKind::Absent => b'-',
+        }
+    }
+
+    /// Reads [`OutcomeKind::code`].
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        use OutcomeKind::{Absent, Created, Deleted, Unchanged, Updated};
+        [Created, Updated, Unchanged, Deleted, Absent].into_iter().find(|kind| kind.code() == code)
+    }
 }
 
 /// What a write did.
@@ -143,4 +271,17 @@ pub enum WriteResult {
     Deleted(Arc<Resource>),
     /// There was nothing to delete, or nothing as checked; no revision was taken.
     Absent,
+}
+
+impl WriteResult {
+    /// What was done, without the resource.
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            WriteResult::Created(_) => OutcomeKind::Created,
+            WriteResult::Updated(_) => OutcomeKind::Updated,
+            WriteResult::Unchanged(_) => OutcomeKind::Unchanged,
+            WriteResult::Deleted(_) => OutcomeKind::Deleted,
+            WriteResult::Absent => OutcomeKind::Absent,
+        }
+    }
 }

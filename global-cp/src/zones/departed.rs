@@ -61,7 +61,7 @@ async fn clear(store: &Store, table: &TableSnapshot, uid: ZoneUid, name: &Name) 
     let writes = left_by(table, uid);
     let count = writes.len();
     if !writes.is_empty() {
-        store.commit(WriteBatch { writes, actor: Actor::plane() }).await?;
+        store.commit(WriteBatch::new(Actor::plane(), writes)).await?;
     }
     // The name may have a new holder by now.
     let holder = store.registry().borrow().holder(name).map(|holder| holder.uid);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use atoll_link::{Admission, Credentials, Issuer, Peer, RedeemRequest, Refusal, RenewRequest};
 use atoll_model::{Clock, Kind, Name, Owner, ResourceKey, Timestamp, ZoneUid, kinds::Zone, names, resource::canonical_json};
 use atoll_runtime::tls;
-use atoll_store::{Actor, Bind, Redeem, Store, StoreError, Write, WriteBatch, ZoneCertificate, ZoneHolder};
+use atoll_store::{Actor, Bind, Expect, Redeem, Store, StoreError, Write, WriteBatch, ZoneCertificate, ZoneHolder};
 use atoll_trust::{CertificateRequest, Pin, ZonePeer, join::JoinHash};
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -117,9 +117,9 @@ impl ZoneRegistry {
         let keys = [self.0.keys.tokens.public()];
         let computed = canonical_json(&json!({ "uid": request.zone_uid, "tokenKeys": keys }));
         let create = Write::create(key.clone(), Default::default(), "{}");
-        let complete = Write::PutComputed { key: key.clone(), computed: Some(computed) };
+        let complete = Write::PutComputed { key: key.clone(), computed: Some(computed), expect: Expect::Any };
         let actor = Actor::recorded(format!("zone:{}", request.zone_name), request.address.map(|address| address.ip()));
-        let batch = |writes| WriteBatch { writes, actor: actor.clone() };
+        let batch = |writes| WriteBatch::new(actor.clone(), writes);
         let done = match self.0.store.snapshot().get(&key) {
             Some(_) => self.0.store.commit(batch(vec![complete])).await,
             None => match self.0.store.commit(batch(vec![create, complete.clone()])).await {

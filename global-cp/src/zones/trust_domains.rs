@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use atoll_model::{Kind, Name, Owner, ResourceKey, ZoneUid, kinds::MeshIdentity, resource::canonical_json};
-use atoll_store::{Actor, Store, TableSnapshot, Write, WriteBatch};
+use atoll_store::{Actor, Expect, Store, TableSnapshot, Write, WriteBatch};
 use atoll_trust::acceptance::{self, DomainFault};
 use serde_json::json;
 use tokio::sync::watch;
@@ -39,7 +39,7 @@ impl TrustDomains {
             self.publish(faults);
             let mut pause = None;
             if !writes.is_empty()
-                && let Err(error) = self.store.commit(WriteBatch { writes, actor: Actor::plane() }).await
+                && let Err(error) = self.store.commit(WriteBatch::new(Actor::plane(), writes)).await
             {
                 tracing::warn!(%error, "cannot record trust domains; trying again");
                 pause = Some(RETRY);
@@ -77,7 +77,7 @@ pub fn plan(table: &TableSnapshot) -> (Vec<Write>, Faults) {
         let key = |name: Name| ResourceKey::new(Kind::MeshIdentity, mesh.clone(), name, Owner::Global);
         for (name, record) in recording.changed {
             let computed = (!record.is_empty()).then(|| canonical_json(&json!({ "trustDomains": record })));
-            writes.push(Write::PutComputed { key: key(name), computed });
+            writes.push(Write::PutComputed { key: key(name), computed, expect: Expect::Any });
         }
         for (name, zone, fault) in recording.refused {
             faults.entry(key(name)).or_default().push((zone, fault));
@@ -204,7 +204,7 @@ mod tests {
         };
         assert!(trust(AZURE, "azure.mesh").unwrap_err().contains("no trust domain is recorded"));
         let (writes, _) = plan(&test.store.snapshot());
-        test.store.commit(WriteBatch { writes, actor: Actor::plane() }).await.unwrap();
+        test.store.commit(WriteBatch::new(Actor::plane(), writes)).await.unwrap();
         assert_eq!(trust(AZURE, "azure.mesh"), Ok(()));
         assert_eq!(trust(GCP, "gcp.mesh"), Ok(()));
         assert!(trust(GCP, "azure.mesh").unwrap_err().contains("may speak for"));

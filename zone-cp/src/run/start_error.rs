@@ -73,6 +73,8 @@ impl StartError {
             | StoreError::AlreadyExists(_)
             | StoreError::Conflict { .. }
             | StoreError::Invalid { .. }
+            | StoreError::KeyReused
+            | StoreError::Sealed(_)
             | StoreError::Unavailable(_)
             | StoreError::Uncertain(_)
             | StoreError::Closed => Self::Store(format!("{dir}/{STORE}"), error),

@@ -34,12 +34,12 @@ pub(crate) async fn delete(plane: Plane, kind: Kind, ask: Ask) -> Result<Respons
     };
     let mut writes = dependants(&plane, &table, resource);
     writes.push(Write::Delete { key, expect });
-    let batch = WriteBatch { writes, actor: ask.actor() };
+    let batch = WriteBatch::new(ask.actor(), writes);
     let mut committed = plane.store.commit(batch).await.map_err(|error| Problem::from_store(title::DELETE, &error))?;
     // What was written into a mesh while its dependants were gathered; nothing can come after.
     let late = late_in_mesh(&plane, kind, &name);
     if !late.is_empty() {
-        let batch = WriteBatch { writes: late, actor: ask.actor() };
+        let batch = WriteBatch::new(ask.actor(), late);
         committed = plane.store.commit(batch).await.map_err(|error| Problem::from_store(title::DELETE, &error))?;
     }
     Ok(negotiate::with_revision(negotiate::json(StatusCode::OK, &json!({})), committed.revision))

@@ -40,7 +40,7 @@ async fn commit(plane: &Plane, ask: &Ask, check: Option<Write>, reviewed: Review
     let Reviewed { key, labels, spec, warnings } = reviewed;
     let expect = negotiate::precondition(&ask.headers)?;
     let writes = check.into_iter().chain([Write::Put { key, labels, spec, expect }]).collect();
-    let batch = WriteBatch { writes, actor: ask.actor() };
+    let batch = WriteBatch::new(ask.actor(), writes);
     let mut committed = plane.store.commit(batch).await.map_err(|error| Problem::from_store(title::PROCESS, &error))?;
     let (status, resource) = match committed.results.pop() {
         Some(WriteResult::Created(resource)) => (StatusCode::CREATED, Some(resource)),

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use atoll_model::{Revision, Timestamp};
 
 use super::Request;
-use crate::{Applied, Committed, Durable, Early, Rejected, StoreError, TableSnapshot, journal::LogError, plan::Plan};
+use crate::{
+    Applied, Committed, Durable, Early, Rejected, StoreError, TableSnapshot,
+    journal::{DoneBefore, LogError},
+    plan::Plan,
+};
 
 /// What one request of a group comes to, if the group is committed.
 #[derive(Debug)]
@@ -17,8 +21,9 @@ pub(super) enum Outcome {
 }
 
 /// Lays the requests over the table, in their order; one that fails leaves no trace.
-pub(super) fn stage(table: &TableSnapshot, requests: &[Request], now: Timestamp) -> (Plan, Vec<Outcome>) {
-    let mut plan = Plan::over(table, now);
+/// `before`: what was done before under their keys.
+pub(super) fn stage(table: &TableSnapshot, before: DoneBefore, requests: &[Request], now: Timestamp) -> (Plan, Vec<Outcome>) {
+    let mut plan = Plan::over(table, now).knowing(before);
     let outcomes = requests.iter().map(|request| stage_one(&mut plan, request)).collect();
     (plan, outcomes)
 }

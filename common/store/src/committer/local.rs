@@ -24,12 +24,13 @@ use self::flight::{Chore, Commits, Failing, Flight, Landed, do_chore, landing, u
 use super::{
     PRUNE_EVERY, Published, Publisher, Reply, Request,
     group::{answer, fail_all, refusal, stage, stage_one},
-    prune_limits,
+    new_chain, prune_limits,
 };
 use crate::{
     Durable, PeerCursor, Pruned, StoreError, TableSnapshot,
+    audit::Chain,
     error::Cause,
-    journal::{Log, LogError, Position, Rows},
+    journal::{DoneBefore, Log, LogError, Position, Rows, links},
     plan::Plan,
 };
 
@@ -70,6 +71,8 @@ pub(crate) async fn start(
         pending: Rows::default(),
         sequence: 0,
         waiting: Vec::new(),
+        known: None,
+        chain: new_chain(),
         alone: VecDeque::new(),
         held: Vec::new(),
         chores: VecDeque::new(),
@@ -97,6 +100,10 @@ struct Committer {
     sequence: u64,
     /// Commits that go with the next flight.
     waiting: Vec<Request>,
+    /// Commits that are done once only, and what the journal said of their keys: they go with the next flight too.
+    known: Option<(Vec<Request>, DoneBefore)>,
+    /// The end of what this process adds to the audit. After any failure it begins a new one.
+    chain: Chain,
     /// Commits of a group of which one was refused as it is: each goes alone, so that the others are not hurt.
     alone: VecDeque<Request>,
     /// Early batches that came while commits were in flight.
@@ -178,11 +185,15 @@ impl Committer {
 
     /// Gives the journal something to do, if it is idle and there is something.
     fn take_off(&mut self) {
-        let commits = !self.waiting.is_empty() || !self.alone.is_empty();
+        let commits = !self.waiting.is_empty() || !self.alone.is_empty() || self.known.is_some();
         if self.failing.as_ref().is_some_and(|failing| failing.retry > Instant::now() && !commits) {
             return;
         }
         let Some(log) = self.log.take() else { return };
+        if self.known.is_none() && self.waiting.iter().chain(self.alone.front()).any(|request| request.once().is_some()) {
+            self.flight = Some(self.look_up(log));
+            return;
+        }
         // While the disk fails, even an empty transaction is worth a try: it tells when all is well again.
         let flight = if commits || !self.pending.is_empty() || self.failing.is_some() {
             self.rows_take_off(log)
@@ -196,21 +207,35 @@ impl Committer {
         self.flight = Some(flight);
     }
 
+    /// Asks the journal for the keys of the commits that are done once only. Nothing else is written meanwhile, so what it
+    /// says holds for the flight that follows.
+    fn look_up(&mut self, mut log: Box<dyn Log>) -> Flight {
+        let requests = self.next_commits();
+        let landing = async move {
+            let keys: Vec<_> = requests.iter().filter_map(Request::once).collect();
+            let result = log.done_before(&keys).await;
+            (log, Landed::Known(requests, result))
+        };
+        Flight { landing: Box::pin(landing), commits: None }
+    }
+
+    /// Of a group of which one was refused, one; else all that wait.
+    fn next_commits(&mut self) -> Vec<Request> {
+        self.alone.pop_front().map_or_else(|| mem::take(&mut self.waiting), |request| vec![request])
+    }
+
     fn rows_take_off(&mut self, mut log: Box<dyn Log>) -> Flight {
         let early = mem::take(&mut self.pending);
-        let requests = self.alone.pop_front().map_or_else(|| mem::take(&mut self.waiting), |request| vec![request]);
-        let (mut plan, outcomes) = stage(&self.table, &requests, self.clock.now());
+        let (requests, before) = self.known.take().unwrap_or_else(|| (self.next_commits(), DoneBefore::default()));
+        let (mut plan, outcomes) = stage(&self.table, before, &requests, self.clock.now());
         let commits = plan.take_rows();
-        let (at, revision, sequence) = (self.position, plan.table.revision(), self.sequence);
+        let (at, revision, sequence, chain) = (self.position, plan.table.revision(), self.sequence, self.chain);
         let landing = async move {
-            let result = if early.is_empty() {
-                log.append(at, revision, &commits).await
-            } else {
-                let mut all = early.clone();
-                all.extend(commits.clone());
-                log.append(at, revision, &all).await
-            };
-            (log, Landed::Rows { early, commits, revision, sequence, result })
+            let mut all = early.clone();
+            all.extend(commits.clone());
+            let (links, chain) = links(chain, &all.audit);
+            let result = log.append(at, revision, &all, &links).await;
+            (log, Landed::Rows { early, commits, revision, sequence, chain, result })
         };
         let commits = (!requests.is_empty()).then(|| Commits {
             requests,
@@ -226,10 +251,22 @@ impl Committer {
         self.log = Some(log);
         let commits = self.flight.take().and_then(|flight| flight.commits);
         match landed {
-            Landed::Rows { revision, sequence, result: Ok(true), .. } => self.rows_last(commits, revision, sequence),
+            Landed::Rows { revision, sequence, chain, result: Ok(true), .. } => {
+                self.chain = chain;
+                self.rows_last(commits, revision, sequence);
+            }
             Landed::Rows { early, commits: rows, result, .. } => {
+                self.chain = new_chain();
                 let error = result.err().unwrap_or_else(|| LogError::Corrupt("another process wrote to it".to_owned()));
                 self.rows_failed(commits, early, rows, error);
+            }
+            Landed::Known(requests, Ok(before)) => self.known = Some((requests, before)),
+            Landed::Known(requests, Err(error)) => {
+                let refusal = refusal(&requests, error.clone());
+                fail_all(requests, &refusal);
+                if !matches!(error, LogError::Refused(_)) {
+                    self.note_failure(error);
+                }
             }
             Landed::Look(reply, result) => {
                 let result = result.map(|around| {
@@ -332,6 +369,10 @@ impl Committer {
 
     fn pruned(&mut self, reply: Option<Reply<Pruned>>, result: Result<(Pruned, Revision), LogError>) {
         let result = result.map(|(pruned, horizon)| {
+            if pruned.revocations > 0 {
+                let (reply, _nobody_waits) = oneshot::channel();
+                self.chores.push_back(Chore::Look(reply));
+            }
             if horizon > atoll_sync::Feed::horizon(&self.table) {
                 self.table.set_horizon(horizon);
                 self.out.publish(&self.table);
@@ -344,7 +385,8 @@ impl Committer {
     }
 
     fn end(self) {
-        let closed: Vec<Request> = self.alone.into_iter().chain(self.waiting).chain(self.held).collect();
+        let known = self.known.map(|(requests, _)| requests).unwrap_or_default();
+        let closed: Vec<Request> = self.alone.into_iter().chain(known).chain(self.waiting).chain(self.held).collect();
         fail_all(closed, &StoreError::Closed);
         if let Some(failing) = self.failing.filter(|_| !self.pending.is_empty()) {
             error!(error = %failing.cause, store.since = %failing.since, "ending without having written everything");

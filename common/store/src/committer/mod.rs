@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use atoll_model::{ResourceKey, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use crate::{
-    Applied, Committed, Early, Pruned, Registry, RemoteBatch, StoreError, TableSnapshot, WriteBatch, journal::PruneLimits,
+    Applied, Committed, Early, Pruned, Registry, RemoteBatch, StoreError, TableSnapshot, WriteBatch, audit::Chain,
+    journal::PruneLimits,
 };
 
 mod group;
@@ -94,13 +96,28 @@ impl Publisher {
     }
 }
 
+/// The beginning of a chain of the audit.
+pub(crate) fn new_chain() -> Chain {
+    Chain::new(Uuid::new_v4())
+}
+
 /// How often one step of pruning runs.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// What may go at `now`: tombstones of people after 30 days, of planes after 24 hours, history after 90 days.
+/// What may go at `now`: tombstones of people after 30 days, of planes after 24 hours, history after 90 days, keys of batches
+/// after 24 hours, revocations when their tokens have ended.
 fn prune_limits(now: Timestamp) -> PruneLimits {
     let ago = |days| now - chrono::TimeDelta::days(days);
-    PruneLimits { recorded_before: ago(30), generated_before: ago(1), history_before: ago(90), step: 500 }
+    PruneLimits {
+        recorded_before: ago(30),
+        generated_before: ago(1),
+        history_before: ago(90),
+        step: 500,
+        once_before: ago(1),
+        once_step: 10_000,
+        // Whoever still takes a token because of the leeway of clocks must still know that it was revoked.
+        revoked_until: now - chrono::TimeDelta::minutes(5),
+    }
 }
 
 /// Most writes and most bytes that are gathered into one transaction. A single larger batch is taken alone.
@@ -128,6 +145,18 @@ impl Request {
         match self {
             Request::Commit { .. } | Request::Early { .. } | Request::Remote { .. } => true,
             Request::Look { .. } | Request::Prune { .. } | Request::Close { .. } => false,
+        }
+    }
+
+    /// The key under which it is done once only.
+    fn once(&self) -> Option<(&str, &str)> {
+        match self {
+            Request::Commit { batch, .. } => batch.once.as_ref().map(|once| (once.subject.as_str(), once.key.as_str())),
+            Request::Early { .. }
+            | Request::Remote { .. }
+            | Request::Look { .. }
+            | Request::Prune { .. }
+            | Request::Close { .. } => None,
         }
     }
 

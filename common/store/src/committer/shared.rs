@@ -18,12 +18,13 @@ use uuid::Uuid;
 use super::{
     PRUNE_EVERY, Published, Publisher, Request, gather,
     group::{Outcome, answer, fail_all, refusal, stage},
-    prune_limits,
+    new_chain, prune_limits,
 };
 use crate::{
     Durable, Pruned, StoreError, TableSnapshot,
+    audit::Chain,
     error::Cause,
-    journal::{Log, LogError, Position, Wake},
+    journal::{DoneBefore, Log, LogError, Position, Wake, links},
     plan::Plan,
 };
 
@@ -44,8 +45,18 @@ pub(crate) async fn start(
 ) -> Result<Published, StoreError> {
     let table = TableSnapshot::default();
     let out = Publisher::new(&table, crate::Registry::default());
-    let mut committer =
-        Committer { log, wake, inbox, clock, out, table, position: Position::default(), contended: 0, down: None };
+    let mut committer = Committer {
+        log,
+        wake,
+        inbox,
+        clock,
+        out,
+        table,
+        position: Position::default(),
+        chain: new_chain(),
+        contended: 0,
+        down: None,
+    };
     committer.reopen().await?;
     let readers = committer.out.readers();
     tasks.spawn("store.committer", committer.run());
@@ -61,6 +72,8 @@ struct Committer {
     table: TableSnapshot,
     /// Where the journal stood when the table was like this.
     position: Position,
+    /// The end of what this process adds to the audit. After any doubt it begins a new one.
+    chain: Chain,
     contended: u8,
     /// Why the journal cannot be used at present.
     down: Option<Cause>,
@@ -188,7 +201,9 @@ impl Committer {
         if locked && self.log.lock().await? != self.position {
             self.catch_up().await?;
         }
-        let (mut plan, outcomes) = stage(&self.table, requests, self.clock.now());
+        let keys: Vec<_> = requests.iter().filter_map(Request::once).collect();
+        let before = if keys.is_empty() { DoneBefore::default() } else { self.log.done_before(&keys).await? };
+        let (mut plan, outcomes) = stage(&self.table, before, requests, self.clock.now());
         let rows = plan.take_rows();
         if rows.is_empty() {
             // A refusal must be as exact as a commit.
@@ -199,8 +214,14 @@ impl Committer {
             }
             return Ok(Some(Attempt::Done(plan, outcomes)));
         }
-        match self.log.append(self.position, plan.table.revision(), &rows).await {
+        let (links, chain) = links(self.chain, &rows.audit);
+        let done = self.log.append(self.position, plan.table.revision(), &rows, &links).await;
+        if done.is_err() {
+            self.chain = new_chain();
+        }
+        match done {
             Ok(true) => {
+                self.chain = chain;
                 self.contended = self.contended.saturating_sub(1);
                 Ok(Some(Attempt::Done(plan, outcomes)))
             }
@@ -256,7 +277,7 @@ impl Committer {
 
     async fn prune(&mut self) -> Result<Pruned, LogError> {
         let (pruned, _) = self.log.prune(prune_limits(self.clock.now())).await?;
-        if pruned.tombstones > 0 {
+        if pruned.tombstones > 0 || pruned.revocations > 0 {
             self.look().await?;
         }
         Ok(pruned)

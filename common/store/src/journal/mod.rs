@@ -15,10 +15,13 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::{
-    Bind, Epochs, HistoryEntry, HistoryFilter, JoinToken, PeerCursor, Pruned, Redeem, Registry, SoftRow, StoreError,
-    ZoneCertificate, error::Cause,
+    AuditEntry, AuditFilter, AuditRecord, Bind, Epochs, HistoryEntry, HistoryFilter, JoinToken, Link, OutcomeKind, PeerCursor,
+    Pruned, Redeem, Registry, SoftRow, StoreError, TokenRevocation, Verified, ZoneCertificate, error::Cause,
 };
 
+mod audit;
+
+pub(crate) use audit::links;
 pub(crate) mod postgres;
 mod refusal;
 pub(crate) mod sqlite;
@@ -30,6 +33,65 @@ pub(crate) struct Rows {
     pub(crate) changes: BTreeMap<ResourceKey, RowChange>,
     pub(crate) history: Vec<HistoryEntry>,
     pub(crate) cursors: BTreeMap<String, PeerCursor>,
+    pub(crate) once: Vec<DoneOnce>,
+    pub(crate) audit: Vec<AuditRecord>,
+}
+
+/// A batch that is not done again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DoneOnce {
+    pub(crate) subject: String,
+    pub(crate) key: String,
+    pub(crate) request: [u8; 32],
+    pub(crate) revision: Revision,
+    pub(crate) outcomes: Vec<OutcomeKind>,
+    pub(crate) at: Timestamp,
+}
+
+impl DoneOnce {
+    /// The outcomes as the journal keeps them.
+    fn codes(&self) -> Vec<u8> {
+        self.outcomes.iter().map(|outcome| outcome.code()).collect()
+    }
+}
+
+/// A row of [`DoneOnce`], as the journal keeps it.
+#[derive(sqlx::FromRow)]
+struct DoneOnceRow {
+    subject: String,
+    key: String,
+    request: Vec<u8>,
+    revision: i64,
+    outcomes: Vec<u8>,
+    at: Timestamp,
+}
+
+impl From<DoneOnceRow> for DoneOnce {
+    fn from(row: DoneOnceRow) -> Self {
+        Self {
+            subject: row.subject,
+            key: row.key,
+            // A row that was damaged is no request that anybody makes: it is answered as a key that was used.
+            request: row.request.try_into().unwrap_or_default(),
+            revision: Revision(row.revision.cast_unsigned()),
+            outcomes: row.outcomes.into_iter().filter_map(OutcomeKind::from_code).collect(),
+            at: row.at,
+        }
+    }
+}
+
+/// What was done before under some keys.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DoneBefore(BTreeMap<(String, String), DoneOnce>);
+
+impl DoneBefore {
+    pub(crate) fn add(&mut self, done: DoneOnce) {
+        self.0.insert((done.subject.clone(), done.key.clone()), done);
+    }
+
+    pub(crate) fn get(&self, subject: &str, key: &str) -> Option<&DoneOnce> {
+        self.0.get(&(subject.to_owned(), key.to_owned()))
+    }
 }
 
 /// The state of one key after a transaction.
@@ -43,7 +105,11 @@ pub(crate) enum RowChange {
 
 impl Rows {
     pub(crate) fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.history.is_empty() && self.cursors.is_empty()
+        self.changes.is_empty()
+            && self.history.is_empty()
+            && self.cursors.is_empty()
+            && self.once.is_empty()
+            && self.audit.is_empty()
     }
 
     /// Adds a later change.
@@ -65,6 +131,8 @@ impl Rows {
         }
         self.history.extend(later.history);
         self.cursors.extend(later.cursors);
+        self.once.extend(later.once);
+        self.audit.extend(later.audit);
     }
 }
 
@@ -111,6 +179,11 @@ pub(crate) struct PruneLimits {
     pub(crate) history_before: Timestamp,
     /// At most so many rows of each.
     pub(crate) step: i64,
+    /// Batches that are not done again go when they were done before this, in larger steps.
+    pub(crate) once_before: Timestamp,
+    pub(crate) once_step: i64,
+    /// Revocations of tokens that ended before this go.
+    pub(crate) revoked_until: Timestamp,
 }
 
 /// What became of talking to the journal.
@@ -198,8 +271,12 @@ pub(crate) trait Log: Send {
     /// The small tables.
     async fn surroundings(&mut self) -> Result<Surroundings, LogError>;
 
-    /// Writes `rows` and moves the counter from `at` to `revision`, if the journal stands at `at`; says whether it did.
-    async fn append(&mut self, at: Position, revision: Revision, rows: &Rows) -> Result<bool, LogError>;
+    /// What was done under these subjects and keys. Exact as long as the journal stands where it did before.
+    async fn done_before(&mut self, keys: &[(&str, &str)]) -> Result<DoneBefore, LogError>;
+
+    /// Writes `rows` and moves the counter from `at` to `revision`, if the journal stands at `at`; says whether it did. `links`
+    /// are those of the rows of the audit.
+    async fn append(&mut self, at: Position, revision: Revision, rows: &Rows, links: &[Link]) -> Result<bool, LogError>;
 
     /// Deletes one step of what is too old; says what went and what the horizon is now.
     async fn prune(&mut self, limits: PruneLimits) -> Result<(Pruned, Revision), LogError>;
@@ -233,6 +310,13 @@ pub(crate) trait SmallTables: Send + Sync {
     async fn put_certificate(&self, certificate: &ZoneCertificate) -> Result<(), StoreError>;
     async fn certificates(&self, zone: ZoneUid) -> Result<Vec<ZoneCertificate>, StoreError>;
     async fn revoke_certificate(&self, serial: &str, now: Timestamp) -> Result<bool, StoreError>;
+
+    async fn revoke_token(&self, revocation: &TokenRevocation) -> Result<(), StoreError>;
+
+    async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError>;
+    async fn verify_audit(&self) -> Result<Verified, StoreError>;
+    /// Adds rows to a chain in a transaction of their own.
+    async fn append_audit(&self, rows: &[AuditRecord], links: &[Link]) -> Result<(), StoreError>;
 
     async fn put_soft(&self, rows: &[(String, Bytes)], now: Timestamp) -> Result<(), StoreError>;
     async fn delete_soft(&self, keys: &[String]) -> Result<(), StoreError>;

@@ -24,10 +24,10 @@ fn put(name: &str, spec: &str) -> Write {
 
 fn with(expect: Expect, mut write: Write) -> Write {
     match &mut write {
-        Write::Put { expect: held, .. } | Write::Check { expect: held, .. } | Write::Delete { expect: held, .. } => {
-            *held = expect
-        }
-        Write::PutComputed { .. } => {}
+        Write::Put { expect: held, .. }
+        | Write::PutComputed { expect: held, .. }
+        | Write::Check { expect: held, .. }
+        | Write::Delete { expect: held, .. } => *held = expect,
     }
     write
 }
@@ -75,10 +75,10 @@ fn preconditions() {
 fn a_check_holds_the_batch_and_changes_nothing() {
     let mut plan = Plan::over(&table(), now());
     let check = |name: &str| Write::Check { key: key(name), expect: Expect::Exists };
-    let done = plan.write(&WriteBatch { writes: vec![check("a"), put("b", "{}")], actor: user() }).unwrap();
+    let done = plan.write(&WriteBatch::new(user(), vec![check("a"), put("b", "{}")])).unwrap();
     assert!(matches!(done.results[..], [WriteResult::Unchanged(_), WriteResult::Created(_)]));
     assert_eq!((done.revision, plan.rows.history.len()), (Revision(3), 1));
-    let refused = plan.write(&WriteBatch { writes: vec![put("c", "{}"), check("nobody")], actor: user() });
+    let refused = plan.write(&WriteBatch::new(user(), vec![put("c", "{}"), check("nobody")]));
     assert!(matches!(refused, Err(StoreError::NotFound(refused)) if refused == key("nobody")));
     assert_eq!(plan.table.get(&key("c")), None);
 }
@@ -103,7 +103,7 @@ fn what_no_journal_can_hold_is_refused() {
     let labels = Labels::from([("a".to_owned(), "\0".to_owned())]);
     check(Write::put(key("a"), labels, "{}"), "names and labels cannot contain the character U+0000");
     check(put("a", &format!("\"{}\"", "x".repeat(1 << 20))), "the spec has more than 1 MiB");
-    check(Write::PutComputed { key: key("a"), computed: Some("x".into()) }, "the computed part is not JSON");
+    check(Write::PutComputed { key: key("a"), computed: Some("x".into()), expect: Expect::Any }, "the computed part is not JSON");
     assert!(try_one(put("a", r#"{"text":"\u0000","huge":1e999999}"#)).is_ok(), "good JSON, whatever jsonb thinks");
 }
 
@@ -123,7 +123,7 @@ fn versions_generations_and_times() {
     assert_eq!((labelled.created, labelled.modified > first.modified), (first.created, true));
     assert_ne!(labelled.hash, first.hash);
 
-    let computed = Write::PutComputed { key: key("a"), computed: Some("{\"state\":\"Up\"}".into()) };
+    let computed = Write::PutComputed { key: key("a"), computed: Some("{\"state\":\"Up\"}".into()), expect: Expect::Any };
     plan.write(&WriteBatch::one(Actor::plane(), computed.clone())).unwrap();
     let joined = plan.table.get(&key("a")).unwrap().clone();
     assert_eq!((joined.version, joined.generation, joined.modified), (4, 2, labelled.modified));
@@ -140,7 +140,7 @@ fn versions_generations_and_times() {
 #[test]
 fn a_resource_that_was_made_again_is_never_at_a_version_that_somebody_knows() {
     let mut plan = Plan::over(&table(), now());
-    let batch = WriteBatch { writes: vec![Write::delete(key("a")), put("a", "{}")], actor: user() };
+    let batch = WriteBatch::new(user(), vec![Write::delete(key("a")), put("a", "{}")]);
     plan.write(&batch).unwrap();
     assert!(plan.table.get(&key("a")).unwrap().version > 2);
     assert!(matches!(plan.rows.changes[&key("a")], RowChange::Put { fresh: true, .. }), "the tombstone must go");
@@ -150,7 +150,7 @@ fn a_resource_that_was_made_again_is_never_at_a_version_that_somebody_knows() {
 fn a_batch_is_done_as_a_whole_or_leaves_no_trace() {
     let mut plan = Plan::over(&table(), now());
     let writes = vec![put("b", "{}"), with(Expect::Absent, put("a", "{}"))];
-    assert!(plan.write(&WriteBatch { writes, actor: user() }).is_err());
+    assert!(plan.write(&WriteBatch::new(user(), writes)).is_err());
     assert!(plan.rows.is_empty());
     assert!(plan.table.get(&key("b")).is_none());
     assert_eq!(plan.table.revision(), Revision(2));
@@ -161,10 +161,14 @@ fn a_batch_is_done_as_a_whole_or_leaves_no_trace() {
 #[test]
 fn what_changes_nothing_takes_no_revision_and_no_history() {
     let mut plan = Plan::over(&table(), now());
-    let done = plan.write(&WriteBatch { writes: vec![put("a", "{\"n\":2}"), Write::delete(key("b"))], actor: user() }).unwrap();
+    let done = plan.write(&WriteBatch::new(user(), vec![put("a", "{\"n\":2}"), Write::delete(key("b"))])).unwrap();
     assert!(matches!(done.results[..], [WriteResult::Unchanged(_), WriteResult::Absent]));
     assert_eq!(done.revision, Revision(2));
-    assert!(plan.rows.is_empty());
+    assert!(plan.rows.changes.is_empty() && plan.rows.history.is_empty());
+    assert_eq!(plan.rows.audit.len(), 2, "the audit knows that it was asked");
+    let mut plan = Plan::over(&table(), now());
+    plan.write(&WriteBatch::one(Actor::plane(), put("a", "{\"n\":2}"))).unwrap();
+    assert!(plan.rows.is_empty(), "a plane's writes that change nothing are not written anywhere");
 }
 
 #[test]
@@ -172,7 +176,7 @@ fn history_is_for_people_and_tokens() {
     let mut plan = Plan::over(&table(), now());
     plan.write(&WriteBatch::one(Actor::plane(), put("p", "{}"))).unwrap();
     assert!(plan.rows.history.is_empty());
-    plan.write(&WriteBatch { writes: vec![put("a", "{}"), Write::delete(key("a"))], actor: user() }).unwrap();
+    plan.write(&WriteBatch::new(user(), vec![put("a", "{}"), Write::delete(key("a"))])).unwrap();
     let entries: Vec<_> =
         plan.rows.history.iter().map(|e| (e.revision.0, e.action, e.before.as_deref(), e.after.as_deref())).collect();
     assert_eq!(

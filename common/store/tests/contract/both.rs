@@ -101,7 +101,7 @@ async fn specs_survive_byte_for_byte(test: TestStore) {
     let odd = r#"{"z" : 1.0, "a":1e400, "nul":"\u0000", "z":"twice", "text":"ünïcödé 🦀 \/"}"#;
     let labels = Labels::from([("b".to_owned(), "2".to_owned()), ("a".to_owned(), "ü".to_owned())]);
     write(&test.store, Write::put(key("odd"), labels.clone(), odd)).await.unwrap();
-    let computed = Write::PutComputed { key: key("odd"), computed: Some("{ \"c\": 1 }".into()) };
+    let computed = Write::PutComputed { key: key("odd"), computed: Some("{ \"c\": 1 }".into()), expect: Expect::Any };
     test.store.commit(by_plane(vec![computed])).await.unwrap();
     let before = test.store.snapshot().get(&key("odd")).unwrap().clone();
     let test = test.restart().await.unwrap();

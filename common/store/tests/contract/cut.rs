@@ -11,7 +11,7 @@ use std::{
 use atoll_model::{Labels, Revision};
 use atoll_runtime::tasks::Tasks;
 use atoll_store::{
-    Expect, HistoryFilter, PeerCursor, RemoteBatch, Store, StoreConfig, Write, WriteResult,
+    AuditFilter, Expect, HistoryFilter, Once, PeerCursor, RemoteBatch, Store, StoreConfig, Write, WriteResult,
     testing::{Postgres, clock},
 };
 use tokio::{
@@ -19,7 +19,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-use crate::{by_plane, eventually, feed, key, put, reaches, write};
+use crate::{by_ada, by_plane, eventually, feed, key, put, reaches, write};
 
 /// What the proxy does with the next message that speaks of `cut-me`; then it is honest again.
 #[derive(Clone, Copy)]
@@ -118,6 +118,25 @@ async fn a_commit_whose_connection_is_cut_is_done_once() {
         assert_eq!(feed(&table, Revision(0)), feed(&other.snapshot(), Revision(0)));
         assert_eq!(table.get(&key("cut-me")).map(|resource| resource.version), Some(1), "a late message did nothing");
         assert_eq!(store.history(&HistoryFilter::default()).await.unwrap().len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_whose_connection_is_cut_is_done_once_and_audited_once() {
+    for (cut, changes) in [Cut::Answer, Cut::Message, Cut::Late].into_iter().flat_map(|cut| [(cut, true), (cut, false)]) {
+        let (proxy, store, other, _tasks) = behind_proxy().await;
+        proxy.next.store(cut as u8, Ordering::SeqCst);
+        let once = Once { subject: "user:ada".to_owned(), key: "cut-me".to_owned(), request: [1; 32] };
+        let batch = by_ada(vec![put(if changes { "new" } else { "first" }, "{}")]).once(once);
+        let done = store.commit(batch.clone()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let again = other.commit(batch).await.unwrap();
+        let revision = Revision(if changes { 2 } else { 1 });
+        assert_eq!((done.revision, again.revision, again.repeated.is_some()), (revision, revision, true));
+        assert_eq!(store.audit(&AuditFilter::default()).await.unwrap().len(), 2, "one row for each of two requests");
+        assert_eq!(store.verify_audit().await.unwrap().broken, None);
+        write(&store, put("last", "{}")).await.unwrap();
+        assert_eq!(store.verify_audit().await.unwrap().broken, None, "a chain goes on after the cut");
     }
 }
 

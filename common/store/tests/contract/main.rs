@@ -4,6 +4,7 @@
 mod both;
 mod cut;
 mod postgres;
+mod requests;
 mod small_tables;
 mod sqlite;
 
@@ -45,11 +46,11 @@ fn ada() -> Actor {
 }
 
 fn by_ada(writes: Vec<Write>) -> WriteBatch {
-    WriteBatch { writes, actor: ada() }
+    WriteBatch::new(ada(), writes)
 }
 
 fn by_plane(writes: Vec<Write>) -> WriteBatch {
-    WriteBatch { writes, actor: Actor::plane() }
+    WriteBatch::new(Actor::plane(), writes)
 }
 
 async fn write(store: &Store, write: Write) -> Result<WriteResult, StoreError> {

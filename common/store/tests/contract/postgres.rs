@@ -9,7 +9,7 @@ use std::{
 use atoll_model::{Labels, Revision};
 use atoll_runtime::tasks::Tasks;
 use atoll_store::{
-    Expect, HistoryFilter, Store, StoreConfig, StoreError, Write, WriteResult,
+    AuditFilter, Expect, HistoryFilter, Once, Store, StoreConfig, StoreError, TokenRevocation, Write, WriteResult,
     testing::{Postgres, TestStore, clock},
 };
 
@@ -341,7 +341,7 @@ async fn a_person_can_read_it_in_psql() {
     let test = TestStore::postgres().await.unwrap();
     let odd = Write::put(key("odd"), Labels::new(), r#"{"text":"\u0000"}"#);
     test.store.commit(by_ada(vec![put("a", "{\"n\":1}"), odd])).await.unwrap();
-    let computed = Write::PutComputed { key: key("a"), computed: Some("{\"state\":\"Up\"}".into()) };
+    let computed = Write::PutComputed { key: key("a"), computed: Some("{\"state\":\"Up\"}".into()), expect: Expect::Any };
     test.store.commit(by_plane(vec![computed])).await.unwrap();
     test.store
         .execute(
@@ -372,4 +372,43 @@ async fn starting_together_is_safe() {
     });
     let opened: Vec<_> = futures::future::join_all(opened).await.into_iter().map(Result::unwrap).collect();
     assert!(opened.iter().all(|(cluster, key, _)| (cluster, key) == (&opened[0].0, &opened[0].1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_request_on_two_instances_is_done_once() {
+    let first = TestStore::postgres().await.unwrap();
+    let second = first.beside().await.unwrap();
+    write(&first.store, put("there", "{}")).await.unwrap();
+    for round in 0..30 {
+        // Every other round takes no revision, which the counter does not tell the other instance.
+        let name = if round % 2 == 0 { format!("r{round}") } else { "there".to_owned() };
+        let tries = (0..8).map(|n| {
+            let store = if n % 2 == 0 { first.store.clone() } else { second.store.clone() };
+            let once = Once { subject: "user:ada".to_owned(), key: round.to_string(), request: [u8::from(n >= 6); 32] };
+            let batch = by_ada(vec![put(&name, "{}")]).once(once);
+            tokio::spawn(async move { store.commit(batch).await })
+        });
+        let done: Vec<_> = futures::future::join_all(tries).await.into_iter().map(Result::unwrap).collect();
+        let told: Vec<_> = done.iter().filter_map(|done| done.as_ref().ok()).collect();
+        assert_eq!(told.iter().filter(|done| done.repeated.is_none()).count(), 1, "{done:?}");
+        assert!(told.iter().all(|done| done.revision == told[0].revision), "{done:?}");
+        let reused = done.iter().filter(|done| matches!(done, Err(StoreError::KeyReused))).count();
+        assert!(reused + told.len() == 8 && (reused == 2 || reused == 6), "{done:?}");
+    }
+    assert_eq!(first.store.audit(&AuditFilter::default()).await.unwrap().len(), 31, "one row for each");
+    assert_eq!(first.store.verify_audit().await.unwrap().broken, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_token_is_known_to_the_other_instance() {
+    let first = TestStore::postgres().await.unwrap();
+    let second = first.beside().await.unwrap();
+    let now = atoll_model::Clock::now(&*first.clock);
+    let until = now + chrono::TimeDelta::hours(1);
+    let revocation = TokenRevocation { id: "jti".to_owned(), until, at: now, by: "user:ada".to_owned() };
+    let begin = Instant::now();
+    first.store.revoke_token(&revocation).await.unwrap();
+    let mut registry = second.store.registry();
+    registry.wait_for(|registry| registry.is_revoked("jti")).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
 }

@@ -1,4 +1,4 @@
-use atoll_store::{Actor, Store, Write, WriteBatch, testing::TestStore};
+use atoll_store::{Actor, Expect, Store, Write, WriteBatch, testing::TestStore};
 use atoll_trust::{acceptance, x509::Facts};
 use rand::SeedableRng;
 use serde_json::{Value, json};
@@ -55,10 +55,10 @@ async fn act(zone: &Zone, now: Timestamp) -> usize {
     let count = planned.len();
     let writes = planned.into_iter().map(|planned| match planned {
         Planned::Put { key, labels, spec, .. } => Write::put(key, labels, spec),
-        Planned::PutComputed { key, computed } => Write::PutComputed { key, computed },
+        Planned::PutComputed { key, computed } => Write::PutComputed { key, computed, expect: Expect::Any },
         Planned::Delete { key, .. } => Write::delete(key),
     });
-    zone.store.store.commit(WriteBatch { writes: writes.collect(), actor: Actor::plane() }).await.unwrap();
+    zone.store.store.commit(WriteBatch::new(Actor::plane(), writes.collect())).await.unwrap();
     count
 }
 

@@ -11,7 +11,7 @@ use atoll_model::{
     Kind, Labels, Owner, ResourceKey, Timestamp, ZoneUid, clock::ManualClock, labels::Viewpoint, resource::canonical_json,
 };
 use atoll_runtime::tasks::Tasks;
-use atoll_store::{Actor, Store, StoreConfig, Write, WriteBatch};
+use atoll_store::{Actor, Expect, Store, StoreConfig, Write, WriteBatch};
 use axum::{Router, body::Body};
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
@@ -110,8 +110,8 @@ impl Api {
         let uid = zone_uid(name);
         let key = ResourceKey::new(Kind::Zone, "", name, Owner::Global);
         let computed = canonical_json(&json!({"uid": uid}));
-        let writes = vec![Write::put(key.clone(), Labels::new(), "{}"), Write::PutComputed { key, computed: Some(computed) }];
-        self.store.commit(WriteBatch { writes, actor: Actor::plane() }).await.unwrap();
+        let writes = vec![Write::put(key.clone(), Labels::new(), "{}"), Write::PutComputed { key, computed: Some(computed), expect: Expect::Any }];
+        self.store.commit(WriteBatch::new(Actor::plane(), writes)).await.unwrap();
         Owner::Zone(uid)
     }
 

@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep_until};
 use super::super::{Reply, Request, group::Outcome};
 use crate::{
     Pruned, TableSnapshot,
+    audit::Chain,
     error::Cause,
-    journal::{Log, LogError, PruneLimits, Rows, Surroundings},
+    journal::{DoneBefore, Log, LogError, PruneLimits, Rows, Surroundings},
 };
 
 /// The disk does not take writes.
@@ -54,8 +55,12 @@ pub(super) enum Landed {
         commits: Rows,
         revision: Revision,
         sequence: u64,
+        /// The audit's chain with these rows.
+        chain: Chain,
         result: Result<bool, LogError>,
     },
+    /// What was done before under the keys of these commits.
+    Known(Vec<Request>, Result<DoneBefore, LogError>),
     Look(Reply<()>, Result<Surroundings, LogError>),
     Prune(Option<Reply<Pruned>>, Result<(Pruned, Revision), LogError>),
 }

@@ -7,9 +7,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    super::{Position, RowChange, Rows},
-    CHANNEL,
+    super::{DoneOnce, Position, RowChange, Rows},
+    CHANNEL, audit,
 };
+use crate::Link;
 
 /// Moves the counter if it stands where the caller believes, and only then writes. The counter's row is locked by that, so
 /// commits of several processes follow each other in the order of their revisions. As a statement of its own it is also the
@@ -54,6 +55,24 @@ WITH moved AS (
     SELECT * FROM unnest($42::text[], $43::uuid[], $44::bigint[])
     WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT (peer) DO UPDATE SET epoch = excluded.epoch, revision = excluded.revision
+), noted AS (
+    INSERT INTO once (subject, key, request, revision, outcomes, at)
+    SELECT * FROM unnest($45::text[], $46::text[], $47::bytea[], $48::bigint[], $49::bytea[], $50::timestamptz[])
+    WHERE EXISTS (SELECT FROM moved)
+), counted AS (
+    INSERT INTO audit_chains (chain, length) SELECT $51::uuid, $52::bigint WHERE $52::bigint > 0 AND EXISTS (SELECT FROM moved)
+    ON CONFLICT (chain) DO UPDATE SET length = excluded.length
+), audited AS (
+    INSERT INTO audit (chain, sequence, previous, hash, at, revision, request_id, subject, method, address, verb, object, before,
+                       after, decision, reason)
+    SELECT $51, sequence, previous, hash, at, revision, request_id, subject, method, address, verb, object, before, after,
+           decision, reason
+    FROM unnest($53::bigint[], $54::bytea[], $55::bytea[], $56::timestamptz[], $57::bigint[], $58::text[], $59::text[],
+                $60::text[], $61::text[], $62::text[], $63::text[], $64::bytea[], $65::bytea[], $66::text[], $67::text[])
+         AS r (sequence, previous, hash, at, revision, request_id, subject, method, address, verb, object, before, after,
+               decision, reason)
+    WHERE EXISTS (SELECT FROM moved)
+    ORDER BY sequence
 )
 SELECT pg_notify($5, $6) FROM moved";
 
@@ -65,12 +84,14 @@ pub(super) struct Writer<'a> {
     pub(super) mark: &'a str,
 }
 
-/// Writes `rows` and moves the counter to `revision`; says whether the counter stood at `writer.at`.
+/// Writes `rows` and moves the counter to `revision`; says whether the counter stood at `writer.at`, and whether the keys of
+/// what is done once were still free.
 pub(super) async fn append(
     connection: &mut PgConnection,
     writer: &Writer<'_>,
     revision: Revision,
     rows: &Rows,
+    links: &[Link],
 ) -> Result<bool, sqlx::Error> {
     let (puts, fresh, deletes) = columns(rows);
     let query = sqlx::query(APPEND)
@@ -103,8 +124,28 @@ pub(super) async fn append(
         .bind(deletes.revision)
         .bind(deletes.deleted)
         .bind(deletes.recorded);
-    let done = bind_cursors(bind_history(query, rows), rows).execute(connection).await?;
-    Ok(done.rows_affected() > 0)
+    let query = bind_once(bind_cursors(bind_history(query, rows), rows), rows);
+    match audit::bind(query, &rows.audit, links).execute(connection).await {
+        Ok(done) => Ok(done.rows_affected() > 0),
+        // Another process did the same request, and took no revision for it.
+        Err(error) if taken(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn taken(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.is_unique_violation() && error.constraint() == Some("once_pkey"))
+}
+
+fn bind_once<'q>(query: Query<'q>, rows: &Rows) -> Query<'q> {
+    let all = || rows.once.iter();
+    query
+        .bind(all().map(|done| done.subject.clone()).collect::<Vec<_>>())
+        .bind(all().map(|done| done.key.clone()).collect::<Vec<_>>())
+        .bind(all().map(|done| done.request.to_vec()).collect::<Vec<_>>())
+        .bind(all().map(|done| done.revision.0.cast_signed()).collect::<Vec<_>>())
+        .bind(all().map(DoneOnce::codes).collect::<Vec<_>>())
+        .bind(all().map(|done| done.at).collect::<Vec<_>>())
 }
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;

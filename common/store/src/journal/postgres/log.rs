@@ -16,8 +16,10 @@ use super::{
     read,
 };
 use crate::{
-    Pruned,
-    journal::{Delta, Log, LogError, Opened, Position, PruneLimits, RowChange, Rows, Surroundings, Wake},
+    Link, Pruned,
+    journal::{
+        Delta, DoneBefore, DoneOnceRow, Log, LogError, Opened, Position, PruneLimits, RowChange, Rows, Surroundings, Wake,
+    },
 };
 
 /// How long a small statement may take before the server is taken for dead.
@@ -137,13 +139,19 @@ impl Log for PostgresLog {
         self.settle(read, Stage::Before)
     }
 
-    async fn append(&mut self, at: Position, revision: Revision, rows: &Rows) -> Result<bool, LogError> {
+    async fn done_before(&mut self, keys: &[(&str, &str)]) -> Result<DoneBefore, LogError> {
+        let connection = self.connection()?;
+        let done = timeout(PATIENCE, done_before(connection, keys)).await;
+        self.settle(done, Stage::Before)
+    }
+
+    async fn append(&mut self, at: Position, revision: Revision, rows: &Rows, links: &[Link]) -> Result<bool, LogError> {
         let Some(epoch) = self.epoch else { return Err(LogError::Lost(Arc::new(sqlx::Error::PoolClosed))) };
         let stage = if self.locked { Stage::Before } else { Stage::Committing };
         let mark = std::mem::take(&mut self.mark);
         let writer = Writer { at, epoch, mark: &mark };
         let done = match self.connection() {
-            Ok(connection) => timeout(patience(rows), append(connection, &writer, revision, rows)).await,
+            Ok(connection) => timeout(patience(rows), append(connection, &writer, revision, rows, links)).await,
             Err(error) => return Err(error),
         };
         self.mark = mark;
@@ -162,8 +170,14 @@ impl Log for PostgresLog {
         let connection = self.connection()?;
         let tombstones = timeout(PATIENCE, prune_tombstones(connection, limits)).await;
         let (tombstones, horizon) = self.settle(tombstones, Stage::Before)?;
+        let connection = self.connection()?;
+        let revocations = timeout(PATIENCE, prune_revocations(connection, limits)).await;
+        let revocations = self.settle(revocations, Stage::Before)?;
         self.commit().await?;
-        Ok((Pruned { tombstones, history }, horizon))
+        let connection = self.connection()?;
+        let once = timeout(PATIENCE, prune_once(connection, limits)).await;
+        let once = self.settle(once, Stage::Before)?;
+        Ok((Pruned { tombstones, history, once, revocations }, horizon))
     }
 }
 
@@ -211,6 +225,48 @@ async fn prune_history(connection: &mut PgConnection, limits: PruneLimits) -> Re
             .execute(connection)
             .await?;
     Ok(done.rows_affected())
+}
+
+async fn prune_once(connection: &mut PgConnection, limits: PruneLimits) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "DELETE FROM once WHERE (subject, key) IN (SELECT subject, key FROM once WHERE at < $1 ORDER BY at LIMIT $2)",
+    )
+    .bind(limits.once_before)
+    .bind(limits.once_step)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Deletes revocations of tokens that have ended, in an open transaction that holds the counter.
+async fn prune_revocations(connection: &mut PgConnection, limits: PruneLimits) -> Result<u64, sqlx::Error> {
+    let gone: i64 = sqlx::query_scalar(
+        "WITH gone AS (
+            DELETE FROM revoked_tokens WHERE until < $1 RETURNING 1
+        ), moved AS (
+            UPDATE counter SET fence = fence + 1 WHERE EXISTS (SELECT FROM gone)
+        )
+        SELECT count(*) FROM gone",
+    )
+    .bind(limits.revoked_until)
+    .fetch_one(connection)
+    .await?;
+    Ok(gone.cast_unsigned())
+}
+
+async fn done_before(connection: &mut PgConnection, keys: &[(&str, &str)]) -> Result<DoneBefore, sqlx::Error> {
+    let (subjects, keys): (Vec<&str>, Vec<&str>) = keys.iter().copied().unzip();
+    let rows: Vec<DoneOnceRow> = sqlx::query_as(
+        "SELECT o.subject, o.key, o.request, o.revision, o.outcomes, o.at
+         FROM unnest($1::text[], $2::text[]) AS r (subject, key) JOIN once o ON o.subject = r.subject AND o.key = r.key",
+    )
+    .bind(subjects)
+    .bind(keys)
+    .fetch_all(connection)
+    .await?;
+    let mut before = DoneBefore::default();
+    rows.into_iter().for_each(|row| before.add(row.into()));
+    Ok(before)
 }
 
 /// Deletes the oldest tombstones in an open transaction that holds the counter; gives their number and the horizon.

@@ -16,6 +16,7 @@ use super::{Log, Wake};
 use crate::StoreError;
 
 mod append;
+mod audit;
 mod failure;
 mod listen;
 mod log;

@@ -102,6 +102,12 @@ pub(super) async fn surroundings(connection: &mut PgConnection) -> Result<Surrou
     let holders = holders.into_iter().map(ZoneHolder::from).map(|holder| (holder.name.clone(), holder)).collect();
     let revoked_serials: Vec<String> =
         sqlx::query_scalar("SELECT serial FROM zone_certificates WHERE revoked IS NOT NULL").fetch_all(&mut *connection).await?;
-    let registry = Registry { holders, revoked_serials: revoked_serials.into_iter().collect() };
+    let revoked: Vec<(String, Timestamp)> =
+        sqlx::query_as("SELECT jti, until FROM revoked_tokens").fetch_all(&mut *connection).await?;
+    let registry = Registry {
+        holders,
+        revoked_serials: revoked_serials.into_iter().collect(),
+        revoked: Arc::new(revoked.into_iter().collect()),
+    };
     Ok(Surroundings { epochs: Epochs::new(epochs), registry })
 }

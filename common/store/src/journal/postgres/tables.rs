@@ -8,10 +8,10 @@ use bytes::Bytes;
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
-use super::zones;
+use super::{audit, zones};
 use crate::{
-    Bind, HistoryAction, HistoryEntry, HistoryFilter, JoinToken, PeerCursor, Redeem, SoftRow, StoreError, ZoneCertificate,
-    journal::SmallTables,
+    AuditEntry, AuditFilter, AuditRecord, Bind, HistoryAction, HistoryEntry, HistoryFilter, JoinToken, Link, PeerCursor, Redeem,
+    SoftRow, StoreError, TokenRevocation, Verified, ZoneCertificate, journal::SmallTables,
 };
 
 pub(crate) struct Tables {
@@ -178,6 +178,22 @@ impl SmallTables for Tables {
 
     async fn revoke_certificate(&self, serial: &str, now: Timestamp) -> Result<bool, StoreError> {
         zones::revoke_certificate(&self.pool, serial, now).await.map_err(StoreError::unavailable)
+    }
+
+    async fn revoke_token(&self, revocation: &TokenRevocation) -> Result<(), StoreError> {
+        zones::revoke_token(&self.pool, revocation).await.map_err(StoreError::unavailable)
+    }
+
+    async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
+        audit::read(&self.pool, filter).await
+    }
+
+    async fn verify_audit(&self) -> Result<Verified, StoreError> {
+        audit::verify(&self.pool).await.map_err(StoreError::unavailable)
+    }
+
+    async fn append_audit(&self, rows: &[AuditRecord], links: &[Link]) -> Result<(), StoreError> {
+        audit::append(&self.pool, rows, links).await.map_err(StoreError::unavailable)
     }
 
     async fn put_soft(&self, rows: &[(String, Bytes)], now: Timestamp) -> Result<(), StoreError> {

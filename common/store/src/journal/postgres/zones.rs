@@ -1,4 +1,4 @@
-//! Zones, their certificates and the tokens by which they join, on Postgres.
+//! Zones, their certificates, the tokens by which they join and the tokens that were revoked, on Postgres.
 
 use atoll_model::{Name, Timestamp, ZoneUid};
 use sqlx::{PgConnection, postgres::PgPool};
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::CHANNEL;
 use crate::{
-    Bind, JoinToken, Redeem, ZoneCertificate, ZoneHolder,
+    Bind, JoinToken, Redeem, TokenRevocation, ZoneCertificate, ZoneHolder,
     journal::refusal::{StoredToken, explain},
 };
 
@@ -186,6 +186,22 @@ pub(super) async fn revoke_certificate(pool: &PgPool, serial: &str, now: Timesta
     tell(&mut transaction).await?;
     transaction.commit().await?;
     Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn revoke_token(pool: &PgPool, revocation: &TokenRevocation) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query(
+        "INSERT INTO revoked_tokens (jti, until, at, revoked_by) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (jti) DO UPDATE SET until = greatest(revoked_tokens.until, excluded.until)",
+    )
+    .bind(&revocation.id)
+    .bind(revocation.until)
+    .bind(revocation.at)
+    .bind(&revocation.by)
+    .execute(&mut *transaction)
+    .await?;
+    tell(&mut transaction).await?;
+    transaction.commit().await
 }
 
 /// Tells every process, this one too, to read the registry again.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use atoll_model::{Resource, ResourceKey, Revision, Tombstone};
 use sqlx::{SqliteConnection, query::Query, sqlite::SqliteArguments};
 
+use super::audit;
 use crate::{
-    HistoryEntry,
-    journal::{Position, RowChange, Rows},
+    HistoryEntry, Link,
+    journal::{DoneOnce, Position, RowChange, Rows},
 };
 
 /// Resources that go into one statement: handing a statement to SQLite's thread costs more than a row.
@@ -19,6 +20,7 @@ pub(super) async fn append(
     at: Position,
     revision: Revision,
     rows: &Rows,
+    links: &[Link],
 ) -> Result<bool, sqlx::Error> {
     let moved = sqlx::query("UPDATE counter SET revision = $2 WHERE revision = $1")
         .bind(at.revision.0.cast_signed())
@@ -59,7 +61,24 @@ pub(super) async fn append(
         .execute(&mut *connection)
         .await?;
     }
+    for done in &rows.once {
+        note(connection, done).await?;
+    }
+    audit::append(connection, &rows.audit, links).await?;
     Ok(true)
+}
+
+async fn note(connection: &mut SqliteConnection, done: &DoneOnce) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO once (subject, key, request, revision, outcomes, at) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(done.subject.clone())
+        .bind(done.key.clone())
+        .bind(done.request.to_vec())
+        .bind(done.revision.0.cast_signed())
+        .bind(done.codes())
+        .bind(done.at)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 type SqliteQuery<'q> = Query<'q, sqlx::Sqlite, SqliteArguments>;

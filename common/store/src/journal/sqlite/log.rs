@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::{append, read, session::Database, sort};
 use crate::{
-    Pruned,
-    journal::{Delta, Log, LogError, Opened, Position, PruneLimits, Rows, Surroundings},
+    Link, Pruned,
+    journal::{Delta, DoneBefore, DoneOnceRow, Log, LogError, Opened, Position, PruneLimits, Rows, Surroundings},
 };
 
 pub(super) struct SqliteLog {
@@ -56,10 +56,28 @@ impl Log for SqliteLog {
         read::surroundings(&mut session.connection).await.map_err(sort)
     }
 
-    async fn append(&mut self, at: Position, revision: Revision, rows: &Rows) -> Result<bool, LogError> {
+    async fn done_before(&mut self, keys: &[(&str, &str)]) -> Result<DoneBefore, LogError> {
+        let mut session = self.database.session().await.map_err(sort)?;
+        let mut before = DoneBefore::default();
+        for (subject, key) in keys {
+            let row: Option<DoneOnceRow> =
+                sqlx::query_as("SELECT subject, key, request, revision, outcomes, at FROM once WHERE subject = $1 AND key = $2")
+                    .bind(*subject)
+                    .bind(*key)
+                    .fetch_optional(&mut session.connection)
+                    .await
+                    .map_err(sort)?;
+            if let Some(row) = row {
+                before.add(row.into());
+            }
+        }
+        Ok(before)
+    }
+
+    async fn append(&mut self, at: Position, revision: Revision, rows: &Rows, links: &[Link]) -> Result<bool, LogError> {
         let mut session = self.database.session().await.map_err(sort)?;
         let moved = match session.begin().await {
-            Ok(()) => append::append(&mut session.connection, at, revision, rows).await,
+            Ok(()) => append::append(&mut session.connection, at, revision, rows, links).await,
             Err(error) => Err(error),
         };
         match session.end(moved).await {
@@ -115,6 +133,21 @@ async fn prune(connection: &mut SqliteConnection, limits: PruneLimits) -> Result
     if let Some(newest) = gone.iter().max() {
         sqlx::query("UPDATE counter SET horizon = max(horizon, $1)").bind(newest).execute(&mut *connection).await?;
     }
+    let once = sqlx::query(
+        "DELETE FROM once WHERE (subject, key) IN (SELECT subject, key FROM once WHERE at < $1 ORDER BY at LIMIT $2)",
+    )
+    .bind(limits.once_before)
+    .bind(limits.once_step)
+    .execute(&mut *connection)
+    .await?;
+    let revocations =
+        sqlx::query("DELETE FROM revoked_tokens WHERE until < $1").bind(limits.revoked_until).execute(&mut *connection).await?;
     let (_, horizon) = read::position(connection).await?;
-    Ok((Pruned { tombstones: gone.len() as u64, history: history.rows_affected() }, horizon))
+    let pruned = Pruned {
+        tombstones: gone.len() as u64,
+        history: history.rows_affected(),
+        once: once.rows_affected(),
+        revocations: revocations.rows_affected(),
+    };
+    Ok((pruned, horizon))
 }

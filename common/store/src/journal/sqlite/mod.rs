@@ -14,6 +14,7 @@ use super::{Log, LogError};
 use crate::StoreError;
 
 mod append;
+mod audit;
 mod log;
 mod read;
 mod session;

@@ -113,9 +113,14 @@ pub(super) async fn surroundings(connection: &mut SqliteConnection) -> Result<Su
         sqlx::query_as("SELECT name, uid, bound, revoked FROM zones").fetch_all(&mut *connection).await?;
     let holders: BTreeMap<_, _> = holders.into_iter().filter_map(holder).map(|holder| (holder.name.clone(), holder)).collect();
     let revoked: Vec<String> =
-        sqlx::query_scalar("SELECT serial FROM zone_certificates WHERE revoked IS NOT NULL").fetch_all(connection).await?;
+        sqlx::query_scalar("SELECT serial FROM zone_certificates WHERE revoked IS NOT NULL").fetch_all(&mut *connection).await?;
+    let tokens: Vec<(String, Timestamp)> = sqlx::query_as("SELECT jti, until FROM revoked_tokens").fetch_all(connection).await?;
     Ok(Surroundings {
         epochs: Epochs::new(epochs.into_iter().filter_map(epoch).collect()),
-        registry: Registry { holders, revoked_serials: revoked.into_iter().collect() },
+        registry: Registry {
+            holders,
+            revoked_serials: revoked.into_iter().collect(),
+            revoked: Arc::new(tokens.into_iter().collect()),
+        },
     })
 }

@@ -10,12 +10,13 @@ use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use super::{
+    audit,
     session::{Database, Session},
     small, zones,
 };
 use crate::{
-    Bind, HistoryAction, HistoryEntry, HistoryFilter, JoinToken, PeerCursor, Redeem, SoftRow, StoreError, ZoneCertificate,
-    journal::SmallTables,
+    AuditEntry, AuditFilter, AuditRecord, Bind, HistoryAction, HistoryEntry, HistoryFilter, JoinToken, Link, PeerCursor, Redeem,
+    SoftRow, StoreError, TokenRevocation, Verified, ZoneCertificate, journal::SmallTables,
 };
 
 pub(crate) struct Tables {
@@ -188,6 +189,25 @@ impl SmallTables for Tables {
 
     async fn revoke_certificate(&self, serial: &str, now: Timestamp) -> Result<bool, StoreError> {
         zones::revoke_certificate(&mut self.session().await?.connection, serial, now).await.map_err(small)
+    }
+
+    async fn revoke_token(&self, revocation: &TokenRevocation) -> Result<(), StoreError> {
+        zones::revoke_token(&mut self.session().await?.connection, revocation).await.map_err(small)
+    }
+
+    async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
+        audit::read(&mut self.session().await?.connection, filter).await
+    }
+
+    async fn verify_audit(&self) -> Result<Verified, StoreError> {
+        audit::verify(&mut self.session().await?.connection).await.map_err(small)
+    }
+
+    async fn append_audit(&self, rows: &[AuditRecord], links: &[Link]) -> Result<(), StoreError> {
+        let mut session = self.session().await?;
+        session.begin().await.map_err(small)?;
+        let written = audit::append(&mut session.connection, rows, links).await;
+        session.end(written).await.map_err(small)
     }
 
     async fn put_soft(&self, rows: &[(String, Bytes)], now: Timestamp) -> Result<(), StoreError> {

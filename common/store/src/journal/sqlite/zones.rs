@@ -1,4 +1,4 @@
-//! Zones, their certificates and the tokens by which they join, on SQLite. Whoever has the connection is alone with it.
+//! Zones, their certificates, the tokens by which they join and the tokens that were revoked, on SQLite. Whoever has the connection is alone with it.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 
 use super::read::{HolderRow, holder};
 use crate::{
-    Bind, JoinToken, Redeem, ZoneCertificate, ZoneHolder,
+    Bind, JoinToken, Redeem, TokenRevocation, ZoneCertificate, ZoneHolder,
     journal::refusal::{StoredToken, explain},
 };
 
@@ -169,4 +169,18 @@ pub(super) async fn revoke_certificate(
         .execute(connection)
         .await?;
     Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn revoke_token(connection: &mut SqliteConnection, revocation: &TokenRevocation) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO revoked_tokens (jti, until, at, revoked_by) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (jti) DO UPDATE SET until = max(revoked_tokens.until, excluded.until)",
+    )
+    .bind(&revocation.id)
+    .bind(revocation.until)
+    .bind(revocation.at)
+    .bind(&revocation.by)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
