@@ -275,7 +275,7 @@ impl<Out: Outgoing> Driver<Out> {
     async fn end(mut self, end: &End) {
         if let End::Fault(fault) = end {
             let (code, reason) = match fault {
-                Fault::Behind => (Code::Behind, fault.to_string()),
+                Fault::Behind | Fault::WentBack => (Code::Behind, fault.to_string()),
                 Fault::Protocol(_) | Fault::OtherCluster(_) => (Code::Protocol, fault.to_string()),
                 Fault::Silent | Fault::Drained { .. } => (Code::Unspecified, String::new()),
             };

@@ -12,6 +12,7 @@ pub(crate) struct Views {
     index: Index,
     table: watch::Receiver<Arc<TableSnapshot>>,
     epochs: (Epochs, Arc<[Epoch]>),
+    last: Arc<TableSnapshot>,
     views: watch::Sender<Arc<View>>,
 }
 
@@ -23,7 +24,7 @@ impl Views {
         let (mut index, epochs) = (Index::new(), epochs_of(&snapshot));
         let view = index.advance(snapshot.clone(), epochs.clone());
         let (views, reader) = watch::channel(view);
-        (Self { index, table, epochs: (snapshot.epochs().clone(), epochs), views }, reader)
+        (Self { index, table, epochs: (snapshot.epochs().clone(), epochs), last: snapshot, views }, reader)
     }
 
     /// Follows the table until `stop`, or until the store is closed.
@@ -43,11 +44,16 @@ impl Views {
         if !same_epochs {
             self.epochs = (snapshot.epochs().clone(), epochs_of(&snapshot));
         }
+        let continues = snapshot.continues(&self.last);
+        self.last = snapshot.clone();
+        if !continues {
+            self.index.start_over();
+        }
         let last = self.views.borrow().clone();
         let head = atoll_sync::Feed::head(&*snapshot);
         let horizon = atoll_sync::Feed::horizon(&*snapshot);
         // What is only in memory is not for peers.
-        if same_epochs && head == last.head() && horizon == last.feed().horizon() {
+        if continues && same_epochs && head == last.head() && horizon == last.feed().horizon() {
             return;
         }
         let view = self.index.advance(snapshot, self.epochs.1.clone());

@@ -326,7 +326,7 @@ impl Dialling {
 
     fn after_fault(&mut self, fault: &Fault) -> Duration {
         match fault {
-            Fault::Silent | Fault::Behind => self.lost.next(&mut self.rng),
+            Fault::Silent | Fault::Behind | Fault::WentBack => self.lost.next(&mut self.rng),
             Fault::Protocol(_) | Fault::OtherCluster(_) => self.refused.next(&mut self.rng),
             Fault::Drained { code, retry_after, .. } => match code {
                 Code::Shutdown | Code::Behind | Code::Unspecified => *retry_after + self.lost.next(&mut self.rng),

@@ -21,6 +21,7 @@ pub struct View {
     epochs: Arc<[Epoch]>,
     zones: Arc<Zones>,
     sums: BTreeMap<Owner, Arc<OwnerSums>>,
+    history: u64,
 }
 
 impl View {
@@ -32,6 +33,11 @@ impl View {
     /// The newest durable revision.
     pub fn head(&self) -> Revision {
         self.feed.head()
+    }
+
+    /// Differs from an earlier view's when this one does not follow from that by changes: the table went back.
+    pub fn history(&self) -> u64 {
+        self.history
     }
 
     /// The stretches of this history, oldest first.
@@ -161,6 +167,7 @@ struct Row {
 pub struct Index {
     at: Revision,
     built: bool,
+    history: u64,
     rows: HashMap<ResourceKey, Row>,
     sums: BTreeMap<Owner, Arc<OwnerSums>>,
     names: BTreeMap<Name, (ZoneUid, bool)>,
@@ -173,11 +180,18 @@ impl Index {
         Self::default()
     }
 
+    /// Forgets everything: the next table does not follow from the last one by changes.
+    pub fn start_over(&mut self) {
+        *self = Self { history: self.history + 1, ..Self::default() };
+    }
+
     /// Takes the changes since the last call and gives the view of `feed`. Costs what changed, not what there is.
     pub fn advance(&mut self, feed: Arc<dyn Feed>, epochs: Arc<[Epoch]>) -> Arc<View> {
-        // Tombstones that were forgotten meanwhile cannot be followed; nor can a table that went back.
-        if feed.head() < self.at || (self.built && feed.horizon() > self.at) {
-            *self = Self::default();
+        if feed.head() < self.at {
+            self.start_over();
+        } else if self.built && feed.horizon() > self.at {
+            // Tombstones that were forgotten meanwhile cannot be followed.
+            *self = Self { history: self.history, ..Self::default() };
         }
         let (head, after) = (feed.head(), self.at);
         feed.changes(after, &mut |change| {
@@ -186,7 +200,7 @@ impl Index {
         });
         self.at = head;
         self.built = true;
-        Arc::new(View { feed, epochs, zones: self.zones.clone(), sums: self.sums.clone() })
+        Arc::new(View { feed, epochs, zones: self.zones.clone(), sums: self.sums.clone(), history: self.history })
     }
 
     fn take(&mut self, change: &Change) {

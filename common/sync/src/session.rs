@@ -53,6 +53,8 @@ pub struct Session {
     greeting: Greeting,
     /// On global: the zone's epochs, until they may be remembered.
     epochs: Vec<Epoch>,
+    /// The history of the views that it reads.
+    history: Option<u64>,
 }
 
 /// How far a session is.
@@ -108,6 +110,9 @@ pub enum Fault {
     /// This process has not yet read what the peer already holds.
     #[error("this instance is behind what the peer holds")]
     Behind,
+    /// This process's table was replaced by one of an earlier time: what was said on the stream does not hold any more.
+    #[error("this plane's store went back to an earlier state")]
+    WentBack,
     /// The peer belongs to another cluster.
     #[error("the peer belongs to cluster {0}")]
     OtherCluster(uuid::Uuid),
@@ -156,6 +161,7 @@ impl Session {
             last_beat: Moment::ZERO,
             greeting: Greeting::default(),
             epochs: Vec::new(),
+            history: None,
         }
     }
 
@@ -196,8 +202,12 @@ impl Session {
     /// Looks at the table.
     ///
     /// # Errors
-    /// When it shows that the peer was taken for one of another history, and is not: it should come again.
+    /// When it shows that the peer was taken for one of another history, and is not, or when the table went back: the peer should
+    /// come again.
     pub fn on_view(&mut self, view: &View) -> Result<(), Fault> {
+        if *self.history.get_or_insert(view.history()) != view.history() {
+            return Err(Fault::WentBack);
+        }
         if self.phase == Phase::OtherHistory && self.sender.misjudged(view) { Err(Fault::Behind) } else { Ok(()) }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use atoll_link::{
     Admission, Answerer, Credentials, GlobalConfig, GlobalLink, Issuer, LinkStatus, Peer, RedeemRequest, Refusal, RenewRequest,
-    SoftSink, ZoneConfig, ZoneIdentity, ZoneLink,
+    Review, SoftSink, Verdict, ZoneConfig, ZoneIdentity, ZoneLink,
 };
 use atoll_model::Clock;
 use atoll_model::{Kind, Labels, Name, Owner, ResourceKey, ZoneUid};
@@ -144,6 +144,24 @@ impl Issuer for Book {
     }
 }
 
+/// Takes what its kind's check takes, and remembers what was sent.
+#[derive(Default)]
+pub struct Sent(Mutex<Vec<ResourceKey>>);
+
+impl Sent {
+    /// What was sent since the last call.
+    pub fn take(&self) -> BTreeSet<ResourceKey> {
+        self.0.lock().expect("lock").drain(..).collect()
+    }
+}
+
+impl Review for Sent {
+    fn review(&self, key: &ResourceKey, labels: &Labels, spec: &serde_json::Value) -> Verdict {
+        self.0.lock().expect("lock").push(key.clone());
+        Checked.review(key, labels, spec)
+    }
+}
+
 /// Keeps soft values.
 #[derive(Default)]
 pub struct Softs(pub Mutex<BTreeMap<String, Option<Bytes>>>);
@@ -208,6 +226,11 @@ pub struct Global {
 
 impl Global {
     pub async fn start(config: StoreConfig, book: &mut Option<Arc<Book>>, ports: [u16; 2]) -> Self {
+        Self::reviewed(config, book, ports, Arc::new(Checked)).await
+    }
+
+    /// As [`Global::start`]; `review` judges what zones send.
+    pub async fn reviewed(config: StoreConfig, book: &mut Option<Arc<Book>>, ports: [u16; 2], review: Arc<dyn Review>) -> Self {
         tls::install_provider();
         let process = Process::new();
         let store = open(config, &process.tasks).await;
@@ -225,7 +248,7 @@ impl Global {
         let (address, join) = (listener.local_addr(), joiner.local_addr());
         let settings = GlobalConfig { instance: "g1".to_owned(), software: "test".to_owned() };
         let softs = Arc::new(Softs::default());
-        let link = GlobalLink::new(settings, store.clone(), book.clone(), book, Arc::new(Checked), softs.clone(), &process.tasks);
+        let link = GlobalLink::new(settings, store.clone(), book.clone(), book, review, softs.clone(), &process.tasks);
         let (served, shutdown) = (link.clone(), process.shutdown.clone());
         process.tasks.spawn("link", async move { served.serve(listener, &shutdown).await });
         let (served, shutdown) = (link.clone(), process.shutdown.clone());
@@ -258,10 +281,22 @@ pub struct Zone {
 
 impl Zone {
     pub async fn start(name: &str, dir: PathBuf, identity: Arc<ZoneIdentity>, cluster: Uuid, global: SocketAddr) -> Self {
+        Self::reviewed(name, dir, identity, cluster, &[global], Arc::new(Checked)).await
+    }
+
+    /// As [`Zone::start`], with several addresses of global; `review` judges what global sends.
+    pub async fn reviewed(
+        name: &str,
+        dir: PathBuf,
+        identity: Arc<ZoneIdentity>,
+        cluster: Uuid,
+        global: &[SocketAddr],
+        review: Arc<dyn Review>,
+    ) -> Self {
         let process = Process::new();
         let store = open(StoreConfig::Sqlite { dir }, &process.tasks).await;
         let config = ZoneConfig {
-            addresses: vec![global.to_string()],
+            addresses: global.iter().map(SocketAddr::to_string).collect(),
             name: name.into(),
             uid: uid(name),
             instance: format!("{name}-1"),
@@ -269,7 +304,7 @@ impl Zone {
             cluster_id: cluster,
         };
         let (identity, shown) = watch::channel(identity);
-        let link = ZoneLink::new(config, shown, store.clone(), Arc::new(Checked), Arc::new(Echo), &process.tasks);
+        let link = ZoneLink::new(config, shown, store.clone(), review, Arc::new(Echo), &process.tasks);
         let (running, shutdown) = (link.clone(), process.shutdown.clone());
         process.tasks.spawn("link", async move { running.run(&shutdown).await });
         Self { process, store, link, name: name.to_owned(), identity }
