@@ -4,9 +4,11 @@
 //! has to be that one. Nothing else of a token's header is used, and a header that says more is refused.
 
 mod claims;
+mod external;
 mod keys;
 mod verify;
 
 pub use claims::{Claims, DATAPLANE_LIFE, DATAPLANE_LIFE_MAX, DataplaneClaims, Issuer, Registered, UserClaims};
+pub use external::{Expected, ExternalClaims, JwkSet, JwkSetFault, claimed_issuer};
 pub use keys::{IssueError, Issued, PublicKey, SigningKey};
-pub use verify::{KeyTable, LEEWAY, TokenFault, Verified};
+pub use verify::{Identified, KeyTable, LEEWAY, RevokedTokens, TokenFault, Verified};

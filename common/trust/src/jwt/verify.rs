@@ -1,6 +1,6 @@
 //! Judging tokens.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, sync::Arc};
 
 use atoll_model::Timestamp;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -15,7 +15,7 @@ use super::{
 /// How far two clocks may differ.
 pub const LEEWAY: TimeDelta = TimeDelta::seconds(30);
 /// No token that we make comes near.
-const LONGEST: usize = 16 * 1024;
+pub(super) const LONGEST: usize = 16 * 1024;
 
 /// Why a token is refused. The text says nothing of the token's contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,25 +64,37 @@ pub struct Verified<C> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyTable {
     keys: BTreeMap<String, PublicKey>,
-    revoked: BTreeSet<String>,
+    revoked: Vec<RevokedTokens>,
+}
+
+/// The `jti` of tokens that were revoked, and when each ends by itself.
+pub type RevokedTokens = Arc<BTreeMap<String, Timestamp>>;
+
+/// What a list of revoked tokens needs of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identified {
+    /// Its `jti`.
+    pub id: String,
+    /// When it ends by itself.
+    pub expires: Timestamp,
 }
 
 impl KeyTable {
     /// Makes a table.
     pub fn new(keys: impl IntoIterator<Item = PublicKey>) -> Self {
-        Self { keys: keys.into_iter().map(|key| (key.kid().to_owned(), key)).collect(), revoked: BTreeSet::new() }
+        Self { keys: keys.into_iter().map(|key| (key.kid().to_owned(), key)).collect(), revoked: Vec::new() }
     }
 
-    /// Replaces the list of revoked tokens.
+    /// Adds a list of revoked tokens.
     #[must_use]
-    pub fn with_revoked(mut self, ids: impl IntoIterator<Item = String>) -> Self {
-        self.revoked = ids.into_iter().collect();
+    pub fn with_revoked(mut self, tokens: RevokedTokens) -> Self {
+        self.revoked.push(tokens);
         self
     }
 
     /// Whether a token was revoked since it was judged: asked again and again while its stream is open.
     pub fn is_revoked(&self, id: &str) -> bool {
-        self.revoked.contains(id)
+        self.revoked.iter().any(|tokens| tokens.contains_key(id))
     }
 
     /// Judges a user token.
@@ -101,7 +113,31 @@ impl KeyTable {
         self.verify(token, now)
     }
 
+    /// What a list of revoked tokens needs of a token of these keys, whatever it is for and whether it still holds.
+    ///
+    /// # Errors
+    /// When none of the keys signed it.
+    pub fn identify(&self, token: &str) -> Result<Identified, TokenFault> {
+        let (key, payload) = self.signed(token)?;
+        let registered: Registered = decode(payload)?;
+        if registered.iss != key.issuer().to_string() {
+            return Err(TokenFault::Issuer);
+        }
+        let expires = DateTime::from_timestamp(registered.exp, 0).ok_or(TokenFault::Malformed)?;
+        Ok(Identified { id: registered.jti, expires })
+    }
+
     fn verify<C: Claims>(&self, token: &str, now: Timestamp) -> Result<Verified<C>, TokenFault> {
+        let (key, payload) = self.signed(token)?;
+        // Registered claims first: a token for another use is named so, whatever its own claims are.
+        let registered: Registered = decode(payload)?;
+        let expires = self.judge(&registered, key, C::AUDIENCE, now)?;
+        let Payload { claims, registered } = decode::<Payload<C>>(payload)?;
+        Ok(Verified { claims, id: registered.jti, issuer: key.issuer(), expires })
+    }
+
+    /// The key that signed a token, and the token's payload.
+    fn signed<'t>(&self, token: &'t str) -> Result<(&PublicKey, &'t str), TokenFault> {
         if token.len() > LONGEST {
             return Err(TokenFault::Malformed);
         }
@@ -117,11 +153,7 @@ impl KeyTable {
         if !key.verifies(signed.as_bytes(), &signature) {
             return Err(TokenFault::Signature);
         }
-        // Registered claims first: a token for another use is named so, whatever its own claims are.
-        let registered: Registered = decode(payload)?;
-        let expires = self.judge(&registered, key, C::AUDIENCE, now)?;
-        let Payload { claims, registered } = decode::<Payload<C>>(payload)?;
-        Ok(Verified { claims, id: registered.jti, issuer: key.issuer(), expires })
+        Ok((key, payload))
     }
 
     fn judge(&self, claims: &Registered, key: &PublicKey, audience: &str, now: Timestamp) -> Result<Timestamp, TokenFault> {
@@ -143,7 +175,7 @@ impl KeyTable {
     }
 }
 
-fn decode<T: DeserializeOwned>(part: &str) -> Result<T, TokenFault> {
+pub(super) fn decode<T: DeserializeOwned>(part: &str) -> Result<T, TokenFault> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Malformed)?;
     serde_json::from_slice(&json).map_err(|_| TokenFault::Malformed)
 }

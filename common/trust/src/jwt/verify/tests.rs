@@ -68,8 +68,10 @@ fn a_token_says_who_it_is_for_until_it_ends() {
     assert_eq!(at(expected.expires + LEEWAY + TimeDelta::seconds(1)), Err(TokenFault::Expired));
     assert_eq!(at(now() - LEEWAY), Ok(()));
     assert_eq!(at(now() - TimeDelta::minutes(2)), Err(TokenFault::NotYet));
-    let revoked = plane.table.clone().with_revoked([token.id]);
+    let revoked = plane.table.clone().with_revoked(Arc::new([(token.id.clone(), expected.expires)].into()));
     assert_eq!(revoked.verify_user(token.text.expose(), now()), Err(TokenFault::Revoked));
+    let identified = Identified { id: token.id, expires: expected.expires };
+    assert_eq!(revoked.identify(token.text.expose()), Ok(identified), "to be revoked, a token need not hold");
 }
 
 #[test]
