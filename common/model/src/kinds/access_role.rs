@@ -71,6 +71,12 @@ impl Access {
         Release,
     ];
 
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        let own = WORDS.iter().find(|(_, gives)| **gives == [self]);
+        own.map_or("READ", |(name, _)| name)
+    }
+
     /// Whether it is about resources, so that a rule must say of which kinds.
     pub fn is_of_resources(self) -> bool {
         match self {
