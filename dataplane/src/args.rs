@@ -6,6 +6,8 @@ use atoll_model::duration::GoDuration;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
+use crate::access_log::AccessLog;
+
 /// Runs one Envoy of the mesh.
 #[derive(Debug, Parser)]
 #[command(name = "atoll-dp", version, about, propagate_version = true)]
@@ -65,6 +67,11 @@ pub struct RunArgs {
     /// Log level of Envoy.
     #[arg(long, default_value = "warning")]
     pub envoy_log_level: String,
+    /// Logs each connection and request as a line of JSON to this file, which is yours to rotate (copy and truncate); `-` is
+    /// standard output. Unless given, a zone ingress logs its connections to access.log in the folder, and other proxies log
+    /// nothing. Another place makes a new Envoy.
+    #[arg(long, value_name = "PATH")]
+    pub access_log: Option<AccessLog>,
     /// How long connections may finish when this program is told to end.
     #[arg(long, env = "KUMA_DATAPLANE_DRAIN_TIME", default_value = "30s", value_parser = duration)]
     pub drain_time: Duration,
@@ -164,7 +171,9 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused() {
-        for bad in [["--drain-time", "soon"], ["--dataplane-var", "x"], ["--bind-outbounds", "127.0.0.1/99"]] {
+        for bad in
+            [["--drain-time", "soon"], ["--dataplane-var", "x"], ["--bind-outbounds", "127.0.0.1/99"], ["--access-log", ""]]
+        {
             assert!(Cli::try_parse_from(["atoll-dp", "run", bad[0], bad[1]]).is_err(), "{bad:?}");
         }
     }

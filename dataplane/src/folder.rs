@@ -8,6 +8,7 @@
 //! | `admin.sock` | Envoy's admin interface |
 //! | `envoy.json` | the Envoy that runs: process, start, what it was started with |
 //! | `envoy.log` | what Envoy says |
+//! | `access.log` | the connections of a zone ingress, unless `--access-log` names another place |
 //! | `parameters.json`, `names.json` | the zone's last word |
 //! | `status.json` | processes and addresses, for people and programs |
 //!
@@ -25,8 +26,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Longest path of a unix socket.
 const SOCKET_PATH_MAX: usize = 107;
-/// Envoy's log is put aside at a start when it is larger.
+/// A log is put aside when it is larger.
 const LOG_MAX: u64 = 16 << 20;
+
+/// What Envoy says.
+pub const ENVOY_LOG: &str = "envoy.log";
+/// What Envoy says of connections and requests.
+pub const ACCESS_LOG: &str = "access.log";
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +43,9 @@ pub enum FolderFault {
     /// The disk refuses.
     #[error("cannot use the folder {0}: {1}")]
     Io(PathBuf, #[source] io::Error),
+    /// Envoy could not write its access log.
+    #[error("the access log cannot be written to {0}: {1}")]
+    Log(PathBuf, #[source] io::Error),
     /// Nothing says where it is.
     #[error("where may this program keep its files? Give --config-dir")]
     Nowhere,
@@ -149,17 +158,26 @@ impl Folder {
         let _ = std::fs::remove_file(self.path(name));
     }
 
-    /// Opens Envoy's log for appending; a large one is put aside first.
+    /// Opens a log for appending.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn envoy_log(&self) -> Result<File, FolderFault> {
-        let path = self.path("envoy.log");
-        if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_MAX) {
-            let _ = std::fs::rename(&path, self.path("envoy.log.1"));
-        }
+    pub fn log(&self, name: &str) -> Result<File, FolderFault> {
+        let path = self.path(name);
         let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         opened.map_err(|error| FolderFault::Io(path, error))
+    }
+
+    /// Puts aside what Envoy wrote, once it is much. The files themselves stay, because Envoy holds them open and appends; a line
+    /// that it writes in between is lost.
+    pub fn bound_logs(&self) {
+        for name in [ENVOY_LOG, ACCESS_LOG] {
+            let path = self.path(name);
+            let large = std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_MAX);
+            if large && std::fs::copy(&path, self.path(&format!("{name}.1"))).is_ok() {
+                let _ = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0));
+            }
+        }
     }
 }
 
@@ -200,6 +218,23 @@ mod tests {
         folder.write("a.json", b"{").unwrap();
         assert_eq!(folder.load::<Status>("a.json"), None);
         assert_eq!(folder.load::<Status>("b.json"), None);
+    }
+
+    #[test]
+    fn logs_have_a_bound_and_stay_open() {
+        use std::io::Write;
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        let mut log = folder.log(ACCESS_LOG).unwrap();
+        log.write_all(&vec![b'a'; usize::try_from(LOG_MAX).unwrap()]).unwrap();
+        folder.bound_logs();
+        assert!(!folder.path("access.log.1").exists());
+        log.write_all(b"b").unwrap();
+        folder.bound_logs();
+        log.write_all(b"c").unwrap();
+        assert_eq!(std::fs::read(folder.path(ACCESS_LOG)).unwrap(), b"c");
+        assert_eq!(std::fs::metadata(folder.path("access.log.1")).unwrap().len(), LOG_MAX + 1);
+        assert!(files::is_private(&folder.path("access.log.1")).unwrap());
     }
 
     #[test]

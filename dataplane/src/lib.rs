@@ -12,6 +12,7 @@
 //! What a restarted runner needs to go on without its zone stands in its folder ([`folder`]). Must not contain Envoy's listeners
 //! or clusters: those come from the zone.
 
+pub mod access_log;
 pub mod args;
 pub mod bootstrap;
 pub mod credentials;

@@ -84,6 +84,28 @@ fn envoy_accepts_the_bootstrap() {
     }
 }
 
+/// The lines go where they are told to, and the zone hears that they are wanted, not where they go.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_has_its_place() {
+    for (wanted, file) in [(None, "dir/access.log"), (Some("requests.json"), "requests.json"), (Some("-"), "stdout")] {
+        let zone = zone().await;
+        let place = Place::new(&zone);
+        let mut command = place.command(&zone);
+        if let Some(wanted) = wanted {
+            let wanted = if wanted == "-" { wanted.into() } else { place.path(wanted) };
+            command.arg("--access-log").arg(wanted).stdout(std::fs::File::create(place.path("stdout")).unwrap());
+        }
+        let _runner = place.start_with(command);
+        until_ready(&place).await;
+        assert_eq!(echo(zone.script.listener).await.as_deref(), Some("hello"));
+        let line = || async { std::fs::read_to_string(place.path(file)).ok().filter(|text| text.ends_with('\n')) };
+        assert_eq!(eventually(file, line).await, "{\"bytes\":5}\n");
+        let register = zone.script.registrations().remove(0);
+        assert_eq!(register.access_log, wanted.is_some());
+        assert!(!format!("{register:?}").contains("requests.json"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_registers_and_serves() {
     let zone = zone().await;

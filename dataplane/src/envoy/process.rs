@@ -20,8 +20,9 @@ use sha2::{Digest, Sha256};
 
 use super::admin::AdminError;
 use crate::{
+    access_log::{self, AccessLog},
     bootstrap::Admin,
-    folder::{Folder, FolderFault},
+    folder::{self, Folder, FolderFault},
 };
 
 /// Name of the file in the folder.
@@ -32,6 +33,9 @@ const LOOK: Duration = Duration::from_millis(100);
 const TERM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a running Envoy may take to answer before it counts as hung.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Lines of the access log wait no longer, in milliseconds. Not in the fingerprint: no reason for a new Envoy.
+const FLUSH: [&str; 2] = ["--file-flush-interval-msec", "1000"];
 
 /// What Envoy is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub struct Launch {
     pub concurrency: u32,
     /// Envoy's log level.
     pub log_level: String,
+    /// Where its access log goes; none: into the folder.
+    pub access_log: Option<AccessLog>,
 }
 
 impl Launch {
@@ -72,6 +78,10 @@ impl Launch {
         for argument in self.arguments(folder) {
             hasher.update([0]);
             hasher.update(argument);
+        }
+        if let Some(place) = &self.access_log {
+            hasher.update([1]);
+            hasher.update(place.to_string());
         }
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -113,10 +123,10 @@ impl Process {
     pub fn start(folder: &Folder, launch: &Launch) -> Result<Self, StartFault> {
         folder.write("bootstrap.json", &launch.bootstrap)?;
         folder.remove("admin.sock");
-        let log = folder.envoy_log()?;
-        let errors = log.try_clone().map_err(|error| FolderFault::Io(folder.path("envoy.log"), error))?;
+        let (said, logged) = (folder.log(folder::ENVOY_LOG)?, access_log::open(launch.access_log.as_ref(), folder)?);
         let mut command = Command::new(&launch.program);
-        command.args(launch.arguments(folder)).stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
+        command.args(launch.arguments(folder)).args(FLUSH).process_group(0);
+        command.stdin(Stdio::null()).stdout(logged).stderr(said);
         let child = command.spawn().map_err(|error| StartFault::Spawn(launch.program.clone(), error))?;
         let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
         let record = Record { pid, started: started(pid).unwrap_or_default(), fingerprint: launch.fingerprint(folder) };
@@ -230,6 +240,7 @@ mod tests {
             drain_seconds: 10,
             concurrency: 2,
             log_level: "warning".into(),
+            access_log: None,
         }
     }
 
@@ -246,6 +257,8 @@ mod tests {
         assert_eq!(first.fingerprint(&folder), launch("/b").fingerprint(&folder));
         let other = Launch { drain_seconds: 11, ..launch("/a") };
         assert_ne!(first.fingerprint(&folder), other.fingerprint(&folder));
+        let elsewhere = Launch { access_log: Some(AccessLog::Stdout), ..launch("/a") };
+        assert_ne!(first.fingerprint(&folder), elsewhere.fingerprint(&folder));
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use super::process::{Launch, Process, StartFault};
 use crate::{
     bootstrap::Admin,
-    folder::Folder,
+    folder::{self, Folder},
     readiness::{self, Heard},
 };
 
@@ -113,7 +113,7 @@ impl Supervisor {
                     self.say(None, Readiness::NotReady("Envoy ended".to_owned()));
                     stillborn = if lived { 0 } else { stillborn + 1 };
                     if !born && stillborn >= STILLBORN_MAX {
-                        return Err(SupervisorFault::Stillborn(self.folder.path("envoy.log").display().to_string(), tail));
+                        return Err(SupervisorFault::Stillborn(self.folder.path(folder::ENVOY_LOG).display().to_string(), tail));
                     }
                     if started.elapsed() >= LONG_LIFE {
                         backoff.reset();
@@ -152,6 +152,7 @@ impl Supervisor {
                 return (End::Replace, lived);
             }
             let readiness = readiness::look(&self.admin, &self.expected, &mut heard).await;
+            self.folder.bound_logs();
             let pause = if readiness == Readiness::Ready { LOOK_CALM } else { LOOK_EAGER };
             lived |= readiness == Readiness::Ready;
             if process.is_alive() {
@@ -184,7 +185,7 @@ impl Supervisor {
 
     /// The last lines of Envoy's log.
     fn tail(&self) -> String {
-        let text = std::fs::read(self.folder.path("envoy.log")).unwrap_or_default();
+        let text = std::fs::read(self.folder.path(folder::ENVOY_LOG)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text[text.len().saturating_sub(4096)..]).into_owned();
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         lines[lines.len().saturating_sub(TAIL)..].join("\n")

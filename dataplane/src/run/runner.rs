@@ -87,6 +87,7 @@ impl Runner {
                 drain_seconds: 0,
                 concurrency: args.concurrency,
                 log_level: args.envoy_log_level.clone(),
+                access_log: args.access_log.clone(),
             },
             adopted: adopted.is_some(),
         };
@@ -229,6 +230,7 @@ fn about(args: &RunArgs, folder: &Folder, status: &Status, proxy: &Proxy, envoy:
         }),
         envoy: None,
         inbound_health: None,
+        access_log: args.access_log.is_some(),
     }
 }
 

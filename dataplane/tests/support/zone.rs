@@ -152,6 +152,10 @@ impl Script {
                 "in",
                 json!({
                     "name": "in", "address": socket(self.listener), "traffic_direction": "INBOUND",
+                    "access_log": [{"name": "stdout", "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+                        "log_format": {"json_format": {"bytes": "%BYTES_RECEIVED%"}},
+                    }}],
                     "filter_chains": [{"filters": [{"name": "tcp", "typed_config": {
                         "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
                         "stat_prefix": "in", "cluster": "app",
