@@ -29,5 +29,5 @@ pub use liveness::{Limits, Liveness, ProxyId};
 pub use names::NameTable;
 pub use registration::Authored;
 pub use registry::{EnvoyPresence, Runners};
-pub use service::{NameTables, RunnerService, Settings};
+pub use service::{NameTables, RunnerService, Settings, Wishes};
 pub use store::{DataplaneStore, StoreRefusal, StoredDataplane};

@@ -39,6 +39,9 @@ pub struct ProxyInputs<'a> {
     pub bound: &'a BTreeMap<(IpAddr, u16), SocketAddr>,
     /// Epochs of the chains that end the mesh's TLS, by inbound; 0 unless listed.
     pub chains: &'a BTreeMap<String, u64>,
+    /// Whether its connections and requests are logged. Those of a zone ingress always are. A change makes listeners anew, which
+    /// cuts what is open on them.
+    pub access_log: bool,
 }
 
 /// The resources of a proxy, without its secrets. A proxy with a zone ingress listener gets no outbounds: both would need
@@ -48,7 +51,7 @@ pub fn generate(inputs: &ProxyInputs<'_>, cache: &mut Cache) -> ResourceSet {
     let ingresses: Vec<_> = networking.listeners.iter().filter(|listener| is_ingress(listener)).collect();
     let mut set = if ingresses.is_empty() {
         let mut set = cache.outbounds(inputs, networking);
-        add_passthrough(networking, &mut set);
+        add_passthrough(networking, inputs.access_log, &mut set);
         set
     } else {
         let mut set = ResourceSet::default();
@@ -70,16 +73,16 @@ fn redirected(networking: &Networking, port: impl Fn(&TransparentProxying) -> Op
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
 
-fn add_passthrough(networking: &Networking, set: &mut ResourceSet) {
+fn add_passthrough(networking: &Networking, logged: bool, set: &mut ResourceSet) {
     if let Some(port) = redirected(networking, |transparent| transparent.redirect_port_outbound) {
         let (name, timeouts) = (name::PASSTHROUGH_OUTBOUND, &mesh_timeout::OUTBOUND);
         set.put(passthrough_cluster::outbound(name, timeouts));
-        set.put(passthrough::listener(name, port, TrafficDirection::Outbound, timeouts));
+        set.put(passthrough::listener(name, port, TrafficDirection::Outbound, timeouts, logged));
     }
     if let Some(port) = redirected(networking, |transparent| transparent.redirect_port_inbound) {
         let (name, timeouts) = (name::PASSTHROUGH_INBOUND, &mesh_timeout::INBOUND);
         set.put(passthrough_cluster::inbound(name, timeouts));
-        set.put(passthrough::listener(name, port, TrafficDirection::Inbound, timeouts));
+        set.put(passthrough::listener(name, port, TrafficDirection::Inbound, timeouts, logged));
     }
 }
 
@@ -120,6 +123,7 @@ fn add_inbound(
         timeouts: inputs.policies.inbound_timeouts(&section),
         secret: inputs.proxy.identity.as_ref().map(|identity| identity.secret_name.clone()),
         epoch: inputs.chains.get(&section).copied().unwrap_or(0),
+        logged: inputs.access_log,
     };
     for resource in cache.inbound(&inputs.proxy.key, section, of, |of| make_inbound(networking, spec, of)) {
         set.put_shared(Arc::clone(resource));
@@ -145,6 +149,7 @@ fn make_inbound(networking: &Networking, spec: &dataplane::Inbound, of: &Inbound
         bind: !redirects,
         protocol,
         timeouts: &timeouts,
+        logged: of.logged,
         mesh_tls: of.secret.as_deref().map(|secret| inbound::MeshTls {
             secret,
             tls: &of.tls,

@@ -16,7 +16,6 @@ use atoll_model::{Clock, Name, ResourceKey, Revision, Timestamp};
 use atoll_policy::PermissionSet;
 use atoll_runtime::tasks::Tasks;
 use atoll_store::Store;
-use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +26,7 @@ use super::{
 use crate::{
     engine::ZoneView,
     identity::Identities,
-    runners::{Binder, Bound, NameTable, NameTables, ProxyId},
+    runners::{Binder, Bound, NameTable, NameTables, ProxyId, Wishes},
     xds::{ProxyConfig, WhyEmpty},
 };
 
@@ -43,7 +42,7 @@ enum Command {
     /// An Envoy wants its configuration.
     Configure { id: ProxyId, to: watch::Sender<Option<Arc<ProxyConfig>>> },
     /// A runner wants its names.
-    Name { id: ProxyId, range: Option<IpNet>, to: watch::Sender<Arc<NameTable>> },
+    Name { id: ProxyId, wishes: Wishes, to: watch::Sender<Arc<NameTable>> },
 }
 
 impl Proxies {
@@ -73,9 +72,9 @@ impl Proxies {
 }
 
 impl NameTables for Proxies {
-    fn subscribe(&self, id: &ProxyId, range: Option<IpNet>) -> watch::Receiver<Arc<NameTable>> {
+    fn subscribe(&self, id: &ProxyId, wishes: Wishes) -> watch::Receiver<Arc<NameTable>> {
         let (to, receiver) = watch::channel(Arc::default());
-        let _ = self.commands.send(Command::Name { id: id.clone(), range, to });
+        let _ = self.commands.send(Command::Name { id: id.clone(), wishes, to });
         receiver
     }
 }
@@ -194,10 +193,14 @@ impl Builder {
                 proxy.configs.push(to);
                 id
             }
-            Command::Name { id, range, to } => {
+            Command::Name { id, wishes: Wishes { bind_outbounds: range, access_log }, to } => {
                 let remembered = self.remembered.entry(id.clone()).or_default();
+                if remembered.access_log != access_log {
+                    remembered.access_log = access_log;
+                    self.unsaved.insert(id.clone());
+                }
                 if remembered.range != range {
-                    *remembered = Remembered { range, vips: Vec::new(), chains: std::mem::take(&mut remembered.chains) };
+                    (remembered.range, remembered.vips) = (range, Vec::new());
                     self.unsaved.insert(id.clone());
                     let proxy = self.proxies.entry(id.clone()).or_default();
                     (proxy.binder, proxy.bound) = (None, None);
@@ -308,7 +311,9 @@ impl Builder {
             secrets.push(self.bundle(&snapshot.mesh, &snapshot.trust));
         }
         let chains = self.chains(id, snapshot, dataplane, &policies);
-        let inputs = ProxyInputs { snapshot, proxy: dataplane, policies: &policies, bound: &bound.sockets, chains: &chains };
+        let access_log = self.remembered.get(id).is_some_and(|remembered| remembered.access_log);
+        let inputs =
+            ProxyInputs { snapshot, proxy: dataplane, policies: &policies, bound: &bound.sockets, chains: &chains, access_log };
         let mut set = generate(&inputs, &mut self.cache);
         for secret in secrets {
             set.put_shared(secret);

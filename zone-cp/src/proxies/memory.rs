@@ -21,6 +21,9 @@ pub struct Remembered {
     /// The range in which it binds outbounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<IpNet>,
+    /// Whether connections and requests are logged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub access_log: bool,
     /// The virtual addresses that were bound in it, in the order in which they appeared: the binder's result follows from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vips: Vec<IpAddr>,

@@ -63,6 +63,8 @@ pub struct Registration {
     pub instance: String,
     /// Range for its outbounds.
     pub bind_outbounds: Option<IpNet>,
+    /// Whether its connections and requests are logged.
+    pub access_log: bool,
     /// What it says of its Envoy and its application now.
     pub word: Word,
     /// Versions and addresses, for people.
@@ -129,7 +131,8 @@ pub fn read(viewpoint: &Viewpoint, register: &proto::Register) -> Result<Registr
         bytes => Some(read_document(viewpoint, &id, bytes).map_err(RegisterFault::Document)?),
     };
     let instance = register.instance.clone();
-    Ok(Registration { id, authored, instance, bind_outbounds, word: word_of(register), about: about(register) })
+    let access_log = register.access_log;
+    Ok(Registration { id, authored, instance, bind_outbounds, access_log, word: word_of(register), about: about(register) })
 }
 
 fn read_document(viewpoint: &Viewpoint, id: &ProxyId, bytes: &[u8]) -> Result<Authored, Vec<Violation>> {

@@ -289,7 +289,7 @@ impl Owner {
         orders: mpsc::Sender<proto::Order>,
     ) -> Result<(ProxyId, StreamId), AttachRefusal> {
         let now = self.clock.now();
-        let Registration { id, authored, instance, bind_outbounds, word, about } = registration;
+        let Registration { id, authored, instance, bind_outbounds, word, about, access_log: _ } = registration;
         self.liveness.claim(&id, &instance, now).map_err(AttachRefusal::Busy)?;
         let ours = authored.is_some();
         let authored = match (authored, self.entries.get(&id)) {

@@ -30,10 +30,19 @@ const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages that wait for a slow runner.
 const OUTBOX: usize = 16;
 
+/// What a runner wants of its proxy's configuration, beside what the Dataplane says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Where the addresses of services are bound; none: at their VIPs.
+    pub bind_outbounds: Option<IpNet>,
+    /// Whether connections and requests are logged.
+    pub access_log: bool,
+}
+
 /// Gives each proxy the names that its DNS answers.
 pub trait NameTables: Send + Sync + 'static {
     /// The proxy's table and its changes; addresses are in `bind_outbounds` if that is set, VIPs otherwise.
-    fn subscribe(&self, id: &ProxyId, bind_outbounds: Option<IpNet>) -> watch::Receiver<Arc<NameTable>>;
+    fn subscribe(&self, id: &ProxyId, wishes: Wishes) -> watch::Receiver<Arc<NameTable>>;
 }
 
 /// What runners are told.
@@ -120,11 +129,12 @@ impl RunnerService {
     async fn register(&self, token: Option<&str>, register: &proto::Register) -> Result<Session, Refusal> {
         let registration = registration::read(&self.settings.viewpoint, register)?;
         let by = self.authenticate(token, &registration)?;
-        let (bootstrap, id, range) = (self.bootstrap(&registration), registration.id.clone(), registration.bind_outbounds);
+        let (bootstrap, id) = (self.bootstrap(&registration), registration.id.clone());
+        let wishes = Wishes { bind_outbounds: registration.bind_outbounds, access_log: registration.access_log };
         let word = registration.word.clone();
         let (sender, orders) = mpsc::channel(OUTBOX);
         let attachment = self.runners.attach(registration, by, sender).await?;
-        let names = self.names.subscribe(&id, range);
+        let names = self.names.subscribe(&id, wishes);
         Ok(Session { id, attachment, word, bootstrap, orders, names })
     }
 

@@ -19,6 +19,7 @@ pub(crate) struct InboundOf {
     pub(crate) timeouts: Arc<Timeouts>,
     pub(crate) secret: Option<String>,
     pub(crate) epoch: u64,
+    pub(crate) logged: bool,
 }
 
 impl InboundOf {
@@ -29,6 +30,7 @@ impl InboundOf {
             && Arc::ptr_eq(&self.timeouts, &other.timeouts)
             && self.secret == other.secret
             && self.epoch == other.epoch
+            && self.logged == other.logged
     }
 }
 

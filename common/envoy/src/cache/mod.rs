@@ -79,7 +79,7 @@ impl Cache {
         let places =
             Places { bound: inputs.bound.clone(), placed: reference::placed(networking, owner, &inputs.snapshot.services) };
         let proxy = (!places.is_empty()).then(|| inputs.proxy.key.clone());
-        let listeners = Role::Listeners { identity: secret.is_some(), only: only.clone(), proxy };
+        let listeners = Role::Listeners { identity: secret.is_some(), only: only.clone(), proxy, logged: inputs.access_log };
         let listeners = &self.layer(inputs, listeners, places).set;
         let (listeners, extensions) = (listeners.listeners.clone(), listeners.extensions.clone());
         let clusters = self.layer(inputs, Role::Clusters { secret, only }, Places::default()).set.clone();

@@ -42,6 +42,8 @@ pub(super) enum Role {
         only: Option<Vec<Reference>>,
         /// The one proxy, if it binds addresses: no other has its places.
         proxy: Option<ResourceKey>,
+        /// Whether connections and requests are logged.
+        logged: bool,
     },
     /// What an ingress exposes.
     Ingress {
@@ -83,8 +85,8 @@ impl Role {
                 Role::Clusters { secret, only } if reaches(only, service, port) => {
                     made.resources.extend(clusters(service, port, policies, secret.as_deref()));
                 }
-                Role::Listeners { identity, only, .. } if reaches(only, service, port) => {
-                    made.resources.extend(listener(service, port, policies, *identity, places));
+                Role::Listeners { identity, only, logged, .. } if reaches(only, service, port) => {
+                    made.resources.extend(listener(service, port, policies, (*identity, *logged), places));
                 }
                 Role::Clusters { .. } | Role::Listeners { .. } => {}
                 Role::Ingress { section } => expose(service, port, policies, section, &mut made),
@@ -154,7 +156,13 @@ fn clusters(service: &Service, port: &ServicePort, policies: &SelectedPolicies, 
     vec![service_cluster::cluster(&name, port.protocol, &timeouts, socket), endpoints::assignment(&name, endpoints)]
 }
 
-fn listener(service: &Service, port: &ServicePort, policies: &SelectedPolicies, identity: bool, places: &Places) -> Vec<Encoded> {
+fn listener(
+    service: &Service,
+    port: &ServicePort,
+    policies: &SelectedPolicies,
+    (identity, logged): (bool, bool),
+    places: &Places,
+) -> Vec<Encoded> {
     match speech(service, port, identity) {
         Speech::Silence => return Vec::new(),
         Speech::Mesh(_) | Speech::Clear => {}
@@ -162,7 +170,7 @@ fn listener(service: &Service, port: &ServicePort, policies: &SelectedPolicies, 
     let Some(place) = places.of(service, port.port) else { return Vec::new() };
     let name = name::service_port(service, port);
     let timeouts = mesh_timeout::outbound(&policies.timeouts_to(&facts(service, port)));
-    outbound::resources(&name, place, port.protocol, &timeouts)
+    outbound::resources(&name, place, port.protocol, &timeouts, logged)
 }
 
 /// What an ingress needs to let other zones reach a port of this one.

@@ -21,6 +21,7 @@ use atoll_envoy_api::envoy::{
 };
 use prost::{Message, Name};
 
+use super::access_log;
 use crate::{
     address,
     encoded::{Encoded, ResourceType, pack},
@@ -39,7 +40,13 @@ pub(super) fn tcp_proxy(stat_prefix: &str, cluster: &str, timeouts: &Effective) 
 }
 
 /// Forwards requests to a cluster; `first` is asked before.
-pub(super) fn http(stat_prefix: &str, cluster: &str, timeouts: &Effective, first: Option<HttpFilter>) -> HttpConnectionManager {
+pub(super) fn http(
+    stat_prefix: &str,
+    cluster: &str,
+    timeouts: &Effective,
+    first: Option<HttpFilter>,
+    logged: bool,
+) -> HttpConnectionManager {
     let router = HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(pack(&Router::default()))),
@@ -57,6 +64,7 @@ pub(super) fn http(stat_prefix: &str, cluster: &str, timeouts: &Effective, first
         request_headers_timeout: (timeouts.request_headers.0 > 0).then(|| address::duration(timeouts.request_headers)),
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],
         route_specifier: Some(RouteSpecifier::RouteConfig(catch_all(stat_prefix, cluster, timeouts))),
+        access_log: if logged { access_log::requests() } else { Vec::new() },
         ..Default::default()
     }
 }

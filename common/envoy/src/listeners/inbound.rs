@@ -24,7 +24,10 @@ use atoll_mesh::snapshot::Protocol;
 use atoll_model::{policies::mesh_tls::Tls, sni::ALPN};
 use atoll_policy::PermissionSet;
 
-use super::filters::{self, HTTP, INSPECTION};
+use super::{
+    access_log,
+    filters::{self, HTTP, INSPECTION},
+};
 use crate::{
     address,
     encoded::{Encoded, ResourceType},
@@ -45,6 +48,8 @@ pub(crate) struct Inbound<'a> {
     pub(crate) protocol: Protocol,
     /// How long things may take.
     pub(crate) timeouts: &'a Effective,
+    /// Whether connections and requests are logged.
+    pub(crate) logged: bool,
     /// The mesh's TLS, if the proxy has an identity.
     pub(crate) mesh_tls: Option<MeshTls<'a>>,
 }
@@ -77,6 +82,7 @@ pub(crate) fn resources(inbound: &Inbound<'_>) -> Vec<Encoded> {
         traffic_direction: TrafficDirection::Inbound as i32,
         bind_to_port: (!inbound.bind).then_some(false),
         enable_reuse_port: filters::REUSE_PORT,
+        access_log: if inbound.logged { access_log::connections() } else { Vec::new() },
         ..Default::default()
     };
     let mut resources = vec![Encoded::new(ResourceType::Listener, name, &listener).at(inbound.at)];
@@ -145,7 +151,7 @@ fn judged(inbound: &Inbound<'_>) -> Vec<Filter> {
         Protocol::Tcp => vec![filters::discovered::<Rbac>(&name::rbac(name)), tcp(name)],
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
             let rbac = filters::discovered_http::<HttpRbac>(&name::http_rbac(name));
-            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, Some(rbac)))]
+            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, Some(rbac), inbound.logged))]
         }
     }
 }
@@ -156,7 +162,7 @@ fn unjudged(inbound: &Inbound<'_>) -> Vec<Filter> {
     match inbound.protocol {
         Protocol::Tcp => vec![tcp(name)],
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, None))]
+            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, None, inbound.logged))]
         }
     }
 }

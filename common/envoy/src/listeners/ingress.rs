@@ -10,7 +10,10 @@ use atoll_envoy_api::envoy::{
     extensions::filters::network::tcp_proxy::v3::TcpProxy,
 };
 
-use super::filters::{self, INSPECTION};
+use super::{
+    access_log,
+    filters::{self, INSPECTION},
+};
 use crate::{
     address,
     encoded::{Encoded, ResourceType},
@@ -37,7 +40,8 @@ pub(crate) fn filter(cluster: &str, timeouts: &Effective) -> Encoded {
     filters::extension(&name::tcp(cluster), &filters::tcp_proxy(cluster, cluster, timeouts))
 }
 
-/// The listener. What matches no chain, or does not show a server name in time, is closed.
+/// The listener. What matches no chain, or does not show a server name in time, is closed. It stands where anybody may knock, so
+/// each connection is logged, also one that no chain took.
 pub(crate) fn listener(name: &str, at: SocketAddr, chains: Vec<FilterChain>) -> Encoded {
     let listener = Listener {
         name: name.to_owned(),
@@ -49,6 +53,7 @@ pub(crate) fn listener(name: &str, at: SocketAddr, chains: Vec<FilterChain>) -> 
         traffic_direction: TrafficDirection::Inbound as i32,
         enable_reuse_port: filters::REUSE_PORT,
         tcp_keepalive: Some(address::keepalive()),
+        access_log: access_log::connections(),
         ..Default::default()
     };
     Encoded::new(ResourceType::Listener, name, &listener).at(at)

@@ -1,5 +1,6 @@
 //! Listeners; one file a kind.
 
+pub(crate) mod access_log;
 mod filters;
 pub(crate) mod inbound;
 pub(crate) mod ingress;

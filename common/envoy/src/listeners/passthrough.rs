@@ -7,7 +7,10 @@ use atoll_envoy_api::envoy::config::{
     listener::v3::{FilterChain, Listener},
 };
 
-use super::filters::{self, TCP_PROXY};
+use super::{
+    access_log,
+    filters::{self, TCP_PROXY},
+};
 use crate::{
     address,
     encoded::{Encoded, ResourceType},
@@ -15,7 +18,7 @@ use crate::{
 };
 
 /// The listener `name` on a port of every address, which leads to the cluster of that name.
-pub(crate) fn listener(name: &str, port: u16, direction: TrafficDirection, timeouts: &Effective) -> Encoded {
+pub(crate) fn listener(name: &str, port: u16, direction: TrafficDirection, timeouts: &Effective, logged: bool) -> Encoded {
     let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
     let listener = Listener {
         name: name.to_owned(),
@@ -29,6 +32,7 @@ pub(crate) fn listener(name: &str, port: u16, direction: TrafficDirection, timeo
         use_original_dst: Some(true),
         traffic_direction: direction as i32,
         enable_reuse_port: filters::REUSE_PORT,
+        access_log: if logged { access_log::connections() } else { Vec::new() },
         ..Default::default()
     };
     Encoded::new(ResourceType::Listener, name, &listener).at(at)

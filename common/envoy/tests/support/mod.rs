@@ -39,6 +39,9 @@ pub(crate) struct Case {
     /// Epochs of chains.
     #[serde(default)]
     pub(crate) chains: BTreeMap<String, u64>,
+    /// Whether connections and requests are logged.
+    #[serde(default)]
+    pub(crate) access_log: bool,
 }
 
 #[derive(Clone, Deserialize)]
@@ -93,6 +96,7 @@ pub(crate) struct World {
     pub(crate) policies: Arc<SelectedPolicies>,
     pub(crate) bound: BTreeMap<(IpAddr, u16), SocketAddr>,
     pub(crate) chains: BTreeMap<String, u64>,
+    pub(crate) access_log: bool,
 }
 
 const MESH: &str = "default";
@@ -138,6 +142,7 @@ impl Case {
             proxy,
             bound: self.bound.iter().map(|(vip, at)| ((vip.ip(), vip.port()), *at)).collect(),
             chains: self.chains.clone(),
+            access_log: self.access_log,
         }
     }
 
@@ -231,6 +236,7 @@ impl World {
             policies: &self.policies,
             bound: &self.bound,
             chains: &self.chains,
+            access_log: self.access_log,
         };
         generate(&inputs, cache)
     }

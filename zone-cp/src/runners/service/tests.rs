@@ -66,7 +66,7 @@ impl DataplaneAuth for OneToken {
 struct OneTable(watch::Sender<Arc<NameTable>>);
 
 impl NameTables for OneTable {
-    fn subscribe(&self, _: &ProxyId, _: Option<IpNet>) -> watch::Receiver<Arc<NameTable>> {
+    fn subscribe(&self, _: &ProxyId, _: Wishes) -> watch::Receiver<Arc<NameTable>> {
         self.0.subscribe()
     }
 }
