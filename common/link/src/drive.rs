@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     LinkStatus, QueryError,
-    peer::{Outcome, PeerStore},
+    peer::{Outcome, PeerStore, Unapplied},
     soft::{SoftBoard, SoftSink},
     status,
     zone::Answerer,
@@ -74,6 +74,8 @@ pub(crate) enum End {
     Shutdown,
     /// Somebody here wanted it.
     Ordered,
+    /// The zone has a newer stream to another instance.
+    Superseded,
 }
 
 /// How a message goes out.
@@ -93,7 +95,7 @@ impl Outgoing for Result<proto::ToZone, tonic::Status> {
     }
 }
 
-type Applying = Pin<Box<dyn Future<Output = Option<Outcome>> + Send>>;
+type Applying = Pin<Box<dyn Future<Output = Result<Outcome, Unapplied>> + Send>>;
 
 /// A session with all that runs around it.
 pub(crate) struct Driver<Out> {
@@ -154,8 +156,9 @@ impl<Out: Outgoing> Driver<Out> {
                 },
                 changed = self.context.views.changed() => if changed.is_err() { break End::Shutdown },
                 outcome = finished(&mut self.applying) => match outcome {
-                    Some(outcome) => self.session.on_applied(outcome.local, outcome.refused, self.started.elapsed()),
-                    None => break End::Shutdown,
+                    Ok(outcome) => self.session.on_applied(outcome.local, outcome.refused, self.started.elapsed()),
+                    Err(Unapplied::Closed) => break End::Shutdown,
+                    Err(Unapplied::Superseded) => break End::Superseded,
                 },
                 closed = is_closed(&self.out), if blocked => if closed { break End::Broken(None) },
                 Some(()) = self.chores.next() => {}
@@ -273,6 +276,9 @@ impl<Out: Outgoing> Driver<Out> {
 
     /// Says the last words and notes why.
     async fn end(mut self, end: &End) {
+        if matches!(end, End::Superseded) {
+            self.session.drain(Code::Replaced, end.to_string(), Duration::ZERO);
+        }
         if let End::Fault(fault) = end {
             let (code, reason) = match fault {
                 Fault::Behind | Fault::WentBack => (Code::Behind, fault.to_string()),
@@ -304,7 +310,7 @@ async fn is_closed<T>(out: &mpsc::Sender<T>) -> bool {
 }
 
 /// Waits for the store; for ever while it has nothing to do.
-async fn finished(applying: &mut Option<Applying>) -> Option<Outcome> {
+async fn finished(applying: &mut Option<Applying>) -> Result<Outcome, Unapplied> {
     match applying {
         Some(future) => {
             let outcome = future.await;

@@ -16,6 +16,17 @@ pub(crate) struct PeerStore {
     store: Store,
     peer: String,
     actor: Actor,
+    /// Global's session with the zone; a zone has one process and needs none.
+    session: Option<Uuid>,
+}
+
+/// Why changes were not applied, for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unapplied {
+    /// The store is closed.
+    Closed,
+    /// The zone has a newer stream, perhaps to another instance.
+    Superseded,
 }
 
 /// What became of changes.
@@ -27,12 +38,18 @@ pub(crate) struct Outcome {
 impl PeerStore {
     /// Global, as a zone knows it.
     pub(crate) fn global(store: Store) -> Self {
-        Self { store, peer: "global".to_owned(), actor: actor("global".to_owned()) }
+        Self { store, peer: "global".to_owned(), actor: actor("global".to_owned()), session: None }
     }
 
     /// A zone, as global knows it.
     pub(crate) fn zone(store: Store, uid: ZoneUid, name: &str) -> Self {
-        Self { store, peer: uid.to_string(), actor: actor(format!("zone:{name}")) }
+        Self { store, peer: uid.to_string(), actor: actor(format!("zone:{name}")), session: None }
+    }
+
+    /// Begins a session: what older ones of the zone still hold, on whichever instance, is not applied any more.
+    pub(crate) async fn begin(mut self) -> Result<Self, StoreError> {
+        self.session = Some(self.store.begin_session(&self.peer).await?);
+        Ok(self)
     }
 
     /// What the store has of the peer's history.
@@ -58,12 +75,13 @@ impl PeerStore {
         self.store.put_blob(&name, &bytes).await
     }
 
-    /// Applies changes, however long the store is away. `None` when the store is closed.
-    pub(crate) async fn apply(self, apply: Apply) -> Option<Outcome> {
+    /// Applies changes, however long the store is away.
+    pub(crate) async fn apply(self, apply: Apply) -> Result<Outcome, Unapplied> {
         loop {
             match self.try_apply(&apply).await {
-                Ok(outcome) => return Some(outcome),
-                Err(StoreError::Closed) => return None,
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => return Err(Unapplied::Superseded),
+                Err(StoreError::Closed) => return Err(Unapplied::Closed),
                 // Repeating it is safe: what is there already changes nothing.
                 Err(error) => {
                     tracing::warn!(peer = %self.peer, error = &error as &dyn std::error::Error, "cannot store what the peer sent; trying again");
@@ -73,7 +91,11 @@ impl PeerStore {
         }
     }
 
-    async fn try_apply(&self, apply: &Apply) -> Result<Outcome, StoreError> {
+    /// `None` when a newer session was begun.
+    async fn try_apply(&self, apply: &Apply) -> Result<Option<Outcome>, StoreError> {
+        if self.session.is_some_and(|session| self.store.registry().borrow().is_superseded(&self.peer, session)) {
+            return Ok(None);
+        }
         if let Some(reached) = apply.reached {
             self.store.put_blob(&self.reached_name(), &write_cursor(reached)).await?;
         }
@@ -83,10 +105,14 @@ impl PeerStore {
             cursor: apply.cursor.map(|cursor| PeerCursor { epoch: cursor.epoch, revision: cursor.revision }),
             actor: self.actor.clone(),
         };
-        let applied = self.store.apply_remote(batch).await?;
+        let applied = match self.session {
+            Some(session) => self.store.apply_remote_in(session, batch).await?,
+            None => Some(self.store.apply_remote(batch).await?),
+        };
+        let Some(applied) = applied else { return Ok(None) };
         let item_of = |key: &ResourceKey| apply.items.iter().find(|item| item.key() == key).cloned();
         let refused = applied.rejected.into_iter().filter_map(|one| Some((item_of(&one.key)?, one.reason))).collect();
-        Ok(Outcome { local: applied.revision, refused })
+        Ok(Some(Outcome { local: applied.revision, refused }))
     }
 
     fn reached_name(&self) -> String {

@@ -117,6 +117,7 @@ impl std::fmt::Display for End {
             End::Fault(fault) => fault.fmt(f),
             End::Broken(Some(status)) => f.write_str(status.message()),
             End::Broken(None) => f.write_str("the connection was lost"),
+            End::Superseded => f.write_str("the same zone opened a newer stream to another instance"),
             End::Shutdown => f.write_str("this control plane ends"),
             End::Ordered => f.write_str("ended by this control plane"),
         }

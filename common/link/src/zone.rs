@@ -320,7 +320,7 @@ impl Dialling {
             Ended::Dial(DialError::Refused(_)) => self.refused.next(&mut self.rng),
             Ended::Stream(End::Fault(fault), _) => self.after_fault(fault),
             Ended::Dial(DialError::Unreachable(_) | DialError::Tls(_) | DialError::Failed(_))
-            | Ended::Stream(End::Broken(_), _) => self.lost.next(&mut self.rng),
+            | Ended::Stream(End::Broken(_) | End::Superseded, _) => self.lost.next(&mut self.rng),
         }
     }
 

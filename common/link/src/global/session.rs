@@ -83,9 +83,8 @@ impl Open {
         if replaced {
             tracing::warn!(zone.name = %self.name, key = %short(self.peer.key), address = ?self.peer.address, "a newer stream of the zone replaced an older one");
         }
-        let store = PeerStore::zone(inner.store.clone(), zone, &self.name);
-        let (has, known) = match read(&store).await {
-            Ok(read) => read,
+        let (store, has, known) = match begin(PeerStore::zone(inner.store.clone(), zone, &self.name)).await {
+            Ok(begun) => begun,
             Err(error) => {
                 let _ = out.try_send(Err(Status::unavailable(format!("the store of global is not available: {error}"))));
                 return;
@@ -164,6 +163,9 @@ impl Open {
     }
 }
 
-async fn read(store: &PeerStore) -> Result<(atoll_sync::Has, Vec<uuid::Uuid>), atoll_store::StoreError> {
-    Ok((store.has().await?, store.known_epochs().await?))
+/// Begins a session, and only then reads how far the older ones have led.
+async fn begin(store: PeerStore) -> Result<(PeerStore, atoll_sync::Has, Vec<uuid::Uuid>), atoll_store::StoreError> {
+    let store = store.begin().await?;
+    let (has, known) = (store.has().await?, store.known_epochs().await?);
+    Ok((store, has, known))
 }
