@@ -6,6 +6,7 @@ use std::{
 };
 
 use atoll_model::{Name, Timestamp, ZoneUid};
+use uuid::Uuid;
 
 /// A one-time token by which a zone joins. The secret itself is never stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub struct TokenRevocation {
 pub struct Registry {
     pub(crate) holders: BTreeMap<Name, ZoneHolder>,
     pub(crate) revoked_serials: BTreeSet<String>,
+    /// The newest session with each peer.
+    pub(crate) sessions: BTreeMap<String, Uuid>,
     /// The `jti` of the tokens that were revoked, and when each ends by itself.
     pub revoked: Arc<BTreeMap<String, Timestamp>>,
 }
@@ -123,6 +126,11 @@ impl Registry {
     /// Whether the token with this `jti` was revoked.
     pub fn is_revoked(&self, id: &str) -> bool {
         self.revoked.contains_key(id)
+    }
+
+    /// Whether a newer session with the peer was begun, on whichever instance. Never on SQLite, which has one process.
+    pub fn is_superseded(&self, peer: &str, session: Uuid) -> bool {
+        self.sessions.get(peer).is_some_and(|newest| *newest != session)
     }
 
     /// Every holder, by name.

@@ -137,7 +137,27 @@ impl Store {
     /// # Errors
     /// On Postgres: why the journal did not take the batch.
     pub async fn apply_remote(&self, batch: RemoteBatch) -> Result<Applied, StoreError> {
-        self.request(|reply| Request::Remote { batch, reply }).await
+        self.request(|reply| Request::Remote { batch, session: None, reply }).await?.ok_or(StoreError::Closed)
+    }
+
+    /// As [`Store::apply_remote`], for a session of [`Store::begin_session`]. `None`, and nothing done, when a newer session with
+    /// the peer was begun: what this one still sends is older than what that one has.
+    ///
+    /// # Errors
+    /// As [`Store::apply_remote`].
+    pub async fn apply_remote_in(&self, session: Uuid, batch: RemoteBatch) -> Result<Option<Applied>, StoreError> {
+        self.request(|reply| Request::Remote { batch, session: Some(session), reply }).await
+    }
+
+    /// Begins a session with a peer: from now on no instance applies what an older session with it sent.
+    ///
+    /// # Errors
+    /// When the journal does not take writes.
+    pub async fn begin_session(&self, peer: &str) -> Result<Uuid, StoreError> {
+        let session = Uuid::new_v4();
+        self.inner.tables.begin_session(peer, session).await?;
+        self.look().await?;
+        Ok(session)
     }
 
     /// The identity of the deployment: of this journal, made with it.

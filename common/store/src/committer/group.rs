@@ -6,7 +6,7 @@ use atoll_model::{Revision, Timestamp};
 
 use super::Request;
 use crate::{
-    Applied, Committed, Durable, Early, Rejected, StoreError, TableSnapshot,
+    Applied, Committed, Durable, Early, Registry, Rejected, StoreError, TableSnapshot,
     journal::{DoneBefore, LogError},
     plan::Plan,
 };
@@ -16,16 +16,37 @@ use crate::{
 pub(super) enum Outcome {
     Written(Result<Committed, StoreError>),
     Applied(Revision, Vec<Rejected>),
+    /// A newer session with the peer was begun; nothing was done.
+    Superseded,
     /// Not a write.
     Nothing,
 }
 
 /// Lays the requests over the table, in their order; one that fails leaves no trace.
-/// `before`: what was done before under their keys.
-pub(super) fn stage(table: &TableSnapshot, before: DoneBefore, requests: &[Request], now: Timestamp) -> (Plan, Vec<Outcome>) {
+/// `before`: what was done before under their keys. `registry`: as the journal has it with the table.
+pub(super) fn stage(
+    table: &TableSnapshot,
+    registry: &Registry,
+    before: DoneBefore,
+    requests: &[Request],
+    now: Timestamp,
+) -> (Plan, Vec<Outcome>) {
     let mut plan = Plan::over(table, now).knowing(before);
-    let outcomes = requests.iter().map(|request| stage_one(&mut plan, request)).collect();
+    let stage = |request| if is_superseded(request, registry) { Outcome::Superseded } else { stage_one(&mut plan, request) };
+    let outcomes = requests.iter().map(stage).collect();
     (plan, outcomes)
+}
+
+fn is_superseded(request: &Request, registry: &Registry) -> bool {
+    match request {
+        Request::Remote { batch, session: Some(session), .. } => registry.is_superseded(&batch.peer, *session),
+        Request::Remote { session: None, .. }
+        | Request::Commit { .. }
+        | Request::Early { .. }
+        | Request::Look { .. }
+        | Request::Prune { .. }
+        | Request::Close { .. } => false,
+    }
 }
 
 /// Lays one request over a plan.
@@ -48,9 +69,10 @@ pub(super) fn answer(request: Request, outcome: Outcome, durable: Durable) {
             reply.send(result.map(|committed| Early { committed, durable })).is_err()
         }
         (Request::Remote { reply, .. }, Outcome::Applied(revision, rejected)) => {
-            reply.send(Ok(Applied { revision, rejected, durable })).is_err()
+            reply.send(Ok(Some(Applied { revision, rejected, durable }))).is_err()
         }
-        (request, Outcome::Written(_) | Outcome::Applied(..) | Outcome::Nothing) => {
+        (Request::Remote { reply, .. }, Outcome::Superseded) => reply.send(Ok(None)).is_err(),
+        (request, Outcome::Written(_) | Outcome::Applied(..) | Outcome::Superseded | Outcome::Nothing) => {
             debug_assert!(!request.is_write(), "a write was staged as something else");
             false
         }

@@ -227,7 +227,8 @@ impl Committer {
     fn rows_take_off(&mut self, mut log: Box<dyn Log>) -> Flight {
         let early = mem::take(&mut self.pending);
         let (requests, before) = self.known.take().unwrap_or_else(|| (self.next_commits(), DoneBefore::default()));
-        let (mut plan, outcomes) = stage(&self.table, before, &requests, self.clock.now());
+        let registry = Arc::clone(&self.out.registry.borrow());
+        let (mut plan, outcomes) = stage(&self.table, &registry, before, &requests, self.clock.now());
         let commits = plan.take_rows();
         let (at, revision, sequence, chain) = (self.position, plan.table.revision(), self.sequence, self.chain);
         let landing = async move {

@@ -31,7 +31,10 @@ pub(crate) enum Request {
     },
     Remote {
         batch: RemoteBatch,
-        reply: Reply<Applied>,
+        /// The session that it came in; none where there are no older ones.
+        session: Option<Uuid>,
+        /// `None`: a newer session was begun.
+        reply: Reply<Option<Applied>>,
     },
     /// Look at the journal for what was written without a revision.
     Look {

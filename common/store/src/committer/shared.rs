@@ -203,7 +203,8 @@ impl Committer {
         }
         let keys: Vec<_> = requests.iter().filter_map(Request::once).collect();
         let before = if keys.is_empty() { DoneBefore::default() } else { self.log.done_before(&keys).await? };
-        let (mut plan, outcomes) = stage(&self.table, before, requests, self.clock.now());
+        let registry = Arc::clone(&self.out.registry.borrow());
+        let (mut plan, outcomes) = stage(&self.table, &registry, before, requests, self.clock.now());
         let rows = plan.take_rows();
         if rows.is_empty() {
             // A refusal must be as exact as a commit.

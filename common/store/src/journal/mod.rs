@@ -294,6 +294,11 @@ pub(crate) trait SmallTables: Send + Sync {
 
     async fn peer_cursors(&self) -> Result<BTreeMap<String, PeerCursor>, StoreError>;
 
+    /// Notes the newest session with a peer, where other processes may have older ones.
+    async fn begin_session(&self, _peer: &str, _session: Uuid) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn put_join_token(&self, token: &JoinToken, now: Timestamp) -> Result<(), StoreError>;
     async fn redeem_join_token(
         &self,

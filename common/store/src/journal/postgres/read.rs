@@ -104,8 +104,11 @@ pub(super) async fn surroundings(connection: &mut PgConnection) -> Result<Surrou
         sqlx::query_scalar("SELECT serial FROM zone_certificates WHERE revoked IS NOT NULL").fetch_all(&mut *connection).await?;
     let revoked: Vec<(String, Timestamp)> =
         sqlx::query_as("SELECT jti, until FROM revoked_tokens").fetch_all(&mut *connection).await?;
+    let sessions: Vec<(String, Uuid)> =
+        sqlx::query_as("SELECT peer, session FROM link_sessions").fetch_all(&mut *connection).await?;
     let registry = Registry {
         holders,
+        sessions: sessions.into_iter().collect(),
         revoked_serials: revoked_serials.into_iter().collect(),
         revoked: Arc::new(revoked.into_iter().collect()),
     };

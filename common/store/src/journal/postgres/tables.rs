@@ -180,6 +180,10 @@ impl SmallTables for Tables {
         zones::revoke_certificate(&self.pool, serial, now).await.map_err(StoreError::unavailable)
     }
 
+    async fn begin_session(&self, peer: &str, session: Uuid) -> Result<(), StoreError> {
+        zones::begin_session(&self.pool, peer, session).await.map_err(StoreError::unavailable)
+    }
+
     async fn revoke_token(&self, revocation: &TokenRevocation) -> Result<(), StoreError> {
         zones::revoke_token(&self.pool, revocation).await.map_err(StoreError::unavailable)
     }

@@ -204,6 +204,20 @@ pub(super) async fn revoke_token(pool: &PgPool, revocation: &TokenRevocation) ->
     transaction.commit().await
 }
 
+pub(super) async fn begin_session(pool: &PgPool, peer: &str, session: Uuid) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query(
+        "INSERT INTO link_sessions (peer, session) VALUES ($1, $2) ON CONFLICT (peer) DO UPDATE SET session = excluded.session",
+    )
+    .bind(peer)
+    .bind(session)
+    .execute(&mut *transaction)
+    .await?;
+    // From here on no process commits before it has read which session is the newest.
+    tell(&mut transaction).await?;
+    transaction.commit().await
+}
+
 /// Tells every process, this one too, to read the registry again.
 async fn tell(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE counter SET fence = fence + 1").execute(&mut *connection).await?;

@@ -118,6 +118,7 @@ pub(super) async fn surroundings(connection: &mut SqliteConnection) -> Result<Su
     Ok(Surroundings {
         epochs: Epochs::new(epochs.into_iter().filter_map(epoch).collect()),
         registry: Registry {
+            sessions: BTreeMap::new(),
             holders,
             revoked_serials: revoked.into_iter().collect(),
             revoked: Arc::new(tokens.into_iter().collect()),
