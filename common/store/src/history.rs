@@ -20,7 +20,9 @@ pub struct HistoryEntry {
     pub action: HistoryAction,
     /// To which resource.
     pub key: ResourceKey,
-    /// `{"labels":…,"spec":…}` before; `None` for a creation.
+    /// The key-encryption key that the images need, on their way to the journal.
+    pub(crate) key_id: Option<String>,
+    /// `{"labels":…,"spec":…}` before; `None` for a creation. The spec of a sealed kind is its sealed form.
     pub before: Option<Bytes>,
     /// The same after; `None` for a deletion.
     pub after: Option<Bytes>,

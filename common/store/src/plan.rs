@@ -9,6 +9,7 @@ use crate::{
     Actor, AuditRecord, Committed, Expect, HistoryAction, HistoryEntry, Once, Rejected, RemoteBatch, RemoteItem, Repeated,
     StoreError, TableSnapshot, Write, WriteBatch, WriteResult,
     journal::{DoneBefore, DoneOnce, RowChange, Rows},
+    seal::{DataKeys, SealedSpec, is_sealed},
 };
 
 mod audit;
@@ -38,11 +39,12 @@ impl Plan {
     }
 
     /// Lays a batch over the table as a whole, or leaves the plan as it was.
-    pub(crate) fn write(&mut self, batch: &WriteBatch) -> Result<Committed, StoreError> {
+    /// `keys` are those of its sealed resources.
+    pub(crate) fn write(&mut self, batch: &WriteBatch, keys: &DataKeys) -> Result<Committed, StoreError> {
         if let Some(repeated) = batch.once.as_ref().map_or(Ok(None), |once| self.done_before(once))? {
             return Ok(Committed { revision: repeated.revision, results: Vec::new(), repeated: Some(repeated) });
         }
-        let mut draft = Draft::over(&self.table, &batch.actor, self.now);
+        let mut draft = Draft::over(&self.table, &batch.actor, keys, self.now);
         let results = batch.writes.iter().map(|write| draft.write_audited(write)).collect::<Result<Vec<_>, _>>()?;
         self.accept(draft);
         if let Some(once) = &batch.once {
@@ -74,8 +76,8 @@ impl Plan {
     }
 
     /// Lays what a peer sent over the table, item by item; an item that cannot be stored does not stop the others.
-    pub(crate) fn remote(&mut self, batch: &RemoteBatch) -> (Revision, Vec<Rejected>) {
-        let mut draft = Draft::over(&self.table, &batch.actor, self.now);
+    pub(crate) fn remote(&mut self, batch: &RemoteBatch, keys: &DataKeys) -> (Revision, Vec<Rejected>) {
+        let mut draft = Draft::over(&self.table, &batch.actor, keys, self.now);
         let mut rejected = Vec::new();
         for item in &batch.items {
             let (key, done) = match item {
@@ -116,12 +118,13 @@ struct Draft<'a> {
     history: Vec<HistoryEntry>,
     audit: Vec<AuditRecord>,
     actor: &'a Actor,
+    keys: &'a DataKeys,
     now: Timestamp,
 }
 
 impl<'a> Draft<'a> {
-    fn over(table: &TableSnapshot, actor: &'a Actor, now: Timestamp) -> Self {
-        Self { table: table.clone(), changes: Vec::new(), history: Vec::new(), audit: Vec::new(), actor, now }
+    fn over(table: &TableSnapshot, actor: &'a Actor, keys: &'a DataKeys, now: Timestamp) -> Self {
+        Self { table: table.clone(), changes: Vec::new(), history: Vec::new(), audit: Vec::new(), actor, keys, now }
     }
 
     fn write(&mut self, write: &Write) -> Result<WriteResult, StoreError> {
@@ -139,7 +142,7 @@ impl<'a> Draft<'a> {
         }
         let Some(old) = self.expected(key, expect)? else {
             let resource = Arc::new(self.created(key, labels, spec));
-            self.keep(None, resource.clone());
+            self.keep(None, resource.clone())?;
             return Ok(WriteResult::Created(resource));
         };
         if old.labels == *labels && old.spec == *spec {
@@ -156,7 +159,7 @@ impl<'a> Draft<'a> {
         };
         new.hash = ContentHash::of(&new.labels, &new.document());
         let new = Arc::new(new);
-        self.keep(Some(&old), new.clone());
+        self.keep(Some(&old), new.clone())?;
         Ok(WriteResult::Updated(new))
     }
 
@@ -178,6 +181,9 @@ impl<'a> Draft<'a> {
     }
 
     fn put_computed(&mut self, key: &ResourceKey, computed: Option<&Bytes>, expect: Expect) -> Result<WriteResult, StoreError> {
+        if is_sealed(key.kind) {
+            return Err(StoreError::Invalid { key: key.clone(), reason: "a sealed resource has no computed part".to_owned() });
+        }
         if computed.is_some_and(|bytes| !is_json(bytes)) {
             return Err(StoreError::Invalid { key: key.clone(), reason: "the computed part is not JSON".to_owned() });
         }
@@ -193,7 +199,7 @@ impl<'a> Draft<'a> {
         };
         new.hash = ContentHash::of(&new.labels, &new.document());
         let new = Arc::new(new);
-        self.keep(Some(&old), new.clone());
+        self.keep(Some(&old), new.clone())?;
         Ok(WriteResult::Updated(new))
     }
 
@@ -201,7 +207,7 @@ impl<'a> Draft<'a> {
         let Some(old) = self.expected(key, expect)? else { return Ok(WriteResult::Absent) };
         let tombstone = Tombstone { key: key.clone(), revision: self.table.revision().next(), deleted: self.now };
         let tombstone = Arc::new(tombstone);
-        self.record(tombstone.revision, Some(&old), None);
+        self.record(tombstone.revision, Some(&old), None)?;
         self.changes.push((key.clone(), RowChange::Delete { tombstone: tombstone.clone(), recorded: self.actor.record }));
         self.table.apply(Change::Delete(tombstone));
         Ok(WriteResult::Deleted(old))
@@ -222,22 +228,40 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn keep(&mut self, old: Option<&Resource>, new: Arc<Resource>) {
-        self.record(new.revision, old, Some(&new));
-        self.changes.push((new.key.clone(), RowChange::Put { resource: new.clone(), fresh: old.is_none() }));
+    fn keep(&mut self, old: Option<&Resource>, new: Arc<Resource>) -> Result<(), StoreError> {
+        let sealed = self.seal(&new)?.map(Arc::new);
+        self.record(new.revision, old, Some(&new))?;
+        self.changes.push((new.key.clone(), RowChange::Put { resource: new.clone(), fresh: old.is_none(), sealed }));
         self.table.apply(Change::Put(new));
+        Ok(())
     }
 
-    fn record(&mut self, revision: Revision, old: Option<&Resource>, new: Option<&Resource>) {
+    /// What the journal gets in the place of the spec; `None` for kinds that are open.
+    fn seal(&self, resource: &Resource) -> Result<Option<SealedSpec>, StoreError> {
+        if !is_sealed(resource.key.kind) {
+            return Ok(None);
+        }
+        match self.keys.get(&resource.key) {
+            Some(key) => Ok(Some(key.seal(resource))),
+            None => Err(StoreError::Invalid {
+                key: resource.key.clone(),
+                reason: "this plane has no key to seal secrets with".to_owned(),
+            }),
+        }
+    }
+
+    fn record(&mut self, revision: Revision, old: Option<&Resource>, new: Option<&Resource>) -> Result<(), StoreError> {
         if !self.actor.record {
-            return;
+            return Ok(());
         }
         let (action, key) = match (old, new) {
             (None, Some(new)) => (HistoryAction::Create, &new.key),
             (Some(_), Some(new)) => (HistoryAction::Update, &new.key),
             (Some(old), None) => (HistoryAction::Delete, &old.key),
-            (None, None) => return,
+            (None, None) => return Ok(()),
         };
+        let before = old.map(|resource| self.image(resource)).transpose()?;
+        let after = new.map(|resource| self.image(resource)).transpose()?;
         self.history.push(HistoryEntry {
             revision,
             at: self.now,
@@ -245,16 +269,19 @@ impl<'a> Draft<'a> {
             address: self.actor.address,
             action,
             key: key.clone(),
-            before: old.map(image),
-            after: new.map(image),
+            key_id: self.keys.get(key).map(|sealing| sealing.key_id().to_owned()),
+            before,
+            after,
         });
+        Ok(())
     }
-}
 
-/// `{"labels":…,"spec":…}` with the spec's own bytes.
-fn image(resource: &Resource) -> Bytes {
-    let labels = resource::labels_json(&resource.labels);
-    [b"{\"labels\":", labels.as_slice(), b",\"spec\":", &resource.spec, b"}"].concat().into()
+    /// `{"labels":…,"spec":…}` with the spec's own bytes, or its sealed form.
+    fn image(&self, resource: &Resource) -> Result<Bytes, StoreError> {
+        let labels = resource::labels_json(&resource.labels);
+        let spec = self.seal(resource)?.map_or_else(|| resource.spec.clone(), |sealed| sealed.spec);
+        Ok([b"{\"labels\":", labels.as_slice(), b",\"spec\":", &spec, b"}"].concat().into())
+    }
 }
 
 /// Why this cannot be stored on every journal, if so. What a spec must contain is not the store's business.

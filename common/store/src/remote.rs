@@ -1,11 +1,13 @@
 //! What a peer sent, and how far it has got.
 
+use std::fmt;
+
 use atoll_model::{Labels, ResourceKey, Revision};
 use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{Actor, Committed, StoreError};
+use crate::{Actor, Committed, StoreError, write::shown};
 
 /// How far a peer's stream has been applied: a revision of the peer's store and the epoch that it belongs to there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub struct RemoteBatch {
 }
 
 /// One change that a peer sent.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum RemoteItem {
     /// The resource is like this.
     Put {
@@ -46,6 +48,18 @@ pub enum RemoteItem {
         /// Which resource.
         key: ResourceKey,
     },
+}
+
+impl fmt::Debug for RemoteItem {
+    /// Shows no spec of a sealed kind.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RemoteItem::Put { key, labels, spec } => {
+                f.debug_struct("Put").field("key", key).field("labels", labels).field("spec", &shown(key, spec)).finish()
+            }
+            RemoteItem::Delete { key } => f.debug_struct("Delete").field("key", key).finish(),
+        }
+    }
 }
 
 impl RemoteItem {

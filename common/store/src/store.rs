@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use atoll_model::{Clock, Name, Timestamp, ZoneUid};
+use atoll_model::{Clock, Name, ResourceKey, Timestamp, ZoneUid};
 use atoll_runtime::tasks::Tasks;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -10,10 +10,13 @@ use uuid::Uuid;
 
 use crate::{
     Applied, AuditEntry, AuditFilter, Bind, Committed, Denied, Early, Epoch, HistoryEntry, HistoryFilter, JoinToken, PeerCursor,
-    Redeem, Registry, RemoteBatch, StoreError, TableSnapshot, TokenRevocation, Verified, WriteBatch, ZoneCertificate,
+    Redeem, Registry, RemoteBatch, RemoteItem, StoreError, TableSnapshot, TokenRevocation, Verified, Write, WriteBatch,
+    ZoneCertificate,
     committer::{self, Published, Request},
     denied::DeniedLog,
     journal::{SmallTables, postgres, sqlite},
+    plan::Plan,
+    seal::{DataKeys, Keys, OpeningLog, RewrapStep, Rewrapped, Vault, is_sealed},
 };
 
 /// Where the journal is.
@@ -44,6 +47,7 @@ struct Inner {
     tables: Arc<dyn SmallTables>,
     cursors: Cursors,
     denied: DeniedLog,
+    vault: Option<Arc<Vault>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -86,22 +90,35 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`] and [`StoreError::Corrupt`] need a person; [`StoreError::Unavailable`] may be tried again.
     pub async fn open(config: StoreConfig, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<Self, StoreError> {
+        Self::open_sealed(config, Keys::None, clock, tasks).await
+    }
+
+    /// As [`Store::open`], with the keys that seal secrets.
+    ///
+    /// # Errors
+    /// As well [`StoreError::Sealed`], when the keys do not open what the store holds.
+    pub async fn open_sealed(config: StoreConfig, keys: Keys, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<Self, StoreError> {
         let (requests, inbox) = mpsc::channel(1024);
-        let (cluster, published, tables, cursors): (_, _, Arc<dyn SmallTables>, _) = match config {
+        let now = clock.now();
+        let (cluster, published, tables, cursors, vault): (_, _, Arc<dyn SmallTables>, _, _) = match config {
             StoreConfig::Postgres { url } => {
                 let journal = postgres::open(&url, tasks).await?;
-                let published = committer::shared::start(journal.log, journal.wake, inbox, clock.clone(), tasks).await?;
-                (journal.cluster, published, Arc::new(journal.tables), Cursors::Journal)
+                let vault = Vault::open(journal.cluster, &journal.tables, keys, now).await?;
+                let log = Box::new(OpeningLog::new(journal.log, vault.clone()));
+                let published = committer::shared::start(log, journal.wake, inbox, clock.clone(), tasks).await?;
+                (journal.cluster, published, Arc::new(journal.tables), Cursors::Journal, vault)
             }
             StoreConfig::Sqlite { dir } => {
                 let journal = sqlite::open(&dir).await?;
+                let vault = Vault::open(journal.cluster, &journal.tables, keys, now).await?;
+                let log = Box::new(OpeningLog::new(journal.log, vault.clone()));
                 let held = journal.tables.peer_cursors().await?;
-                let (published, cursors) = committer::local::start(journal.log, held, inbox, clock.clone(), tasks).await?;
-                (journal.cluster, published, Arc::new(journal.tables), Cursors::Memory(cursors))
+                let (published, cursors) = committer::local::start(log, held, inbox, clock.clone(), tasks).await?;
+                (journal.cluster, published, Arc::new(journal.tables), Cursors::Memory(cursors), vault)
             }
         };
         let denied = DeniedLog::start(tables.clone(), tasks);
-        Ok(Self { inner: Arc::new(Inner { cluster, requests, published, tables, cursors, denied, clock }) })
+        Ok(Self { inner: Arc::new(Inner { cluster, requests, published, tables, cursors, denied, vault, clock }) })
     }
 
     /// The newest table.
@@ -119,7 +136,18 @@ impl Store {
     /// # Errors
     /// The first write that cannot be done, or why the journal did not take the batch.
     pub async fn commit(&self, batch: WriteBatch) -> Result<Committed, StoreError> {
-        self.request(|reply| Request::Commit { batch, reply }).await
+        let keys = self.data_keys(batch.writes.iter().map(Write::key)).await?;
+        self.request(|reply| Request::Commit { batch, keys, reply }).await
+    }
+
+    /// What [`Store::commit`] of this batch would do to the present table: the same results and the same refusals, nothing
+    /// written. Whether the batch was done before under its key is not looked up.
+    ///
+    /// # Errors
+    /// The first write that cannot be done.
+    pub async fn rehearse(&self, batch: &WriteBatch) -> Result<Committed, StoreError> {
+        let keys = self.data_keys(batch.writes.iter().map(crate::Write::key)).await?;
+        Plan::over(&self.snapshot(), self.now()).write(batch, &keys)
     }
 
     /// As [`Store::commit`], for what a plane writes itself: on SQLite it answers when the batch is in memory, and the
@@ -128,7 +156,8 @@ impl Store {
     /// # Errors
     /// The first write that cannot be done; on Postgres also why the journal did not take the batch.
     pub async fn commit_early(&self, batch: WriteBatch) -> Result<Early, StoreError> {
-        self.request(|reply| Request::Early { batch, reply }).await
+        let keys = self.data_keys(batch.writes.iter().map(Write::key)).await?;
+        self.request(|reply| Request::Early { batch, keys, reply }).await
     }
 
     /// Applies what a peer sent, and moves the peer's cursor in the same transaction. On SQLite it answers when the batch is
@@ -137,7 +166,8 @@ impl Store {
     /// # Errors
     /// On Postgres: why the journal did not take the batch.
     pub async fn apply_remote(&self, batch: RemoteBatch) -> Result<Applied, StoreError> {
-        self.request(|reply| Request::Remote { batch, session: None, reply }).await?.ok_or(StoreError::Closed)
+        let keys = self.data_keys(batch.items.iter().map(RemoteItem::key)).await?;
+        self.request(|reply| Request::Remote { batch, session: None, keys, reply }).await?.ok_or(StoreError::Closed)
     }
 
     /// As [`Store::apply_remote`], for a session of [`Store::begin_session`]. `None`, and nothing done, when a newer session with
@@ -146,7 +176,8 @@ impl Store {
     /// # Errors
     /// As [`Store::apply_remote`].
     pub async fn apply_remote_in(&self, session: Uuid, batch: RemoteBatch) -> Result<Option<Applied>, StoreError> {
-        self.request(|reply| Request::Remote { batch, session: Some(session), reply }).await
+        let keys = self.data_keys(batch.items.iter().map(RemoteItem::key)).await?;
+        self.request(|reply| Request::Remote { batch, session: Some(session), keys, reply }).await
     }
 
     /// Begins a session with a peer: from now on no instance applies what an older session with it sent.
@@ -245,6 +276,62 @@ impl Store {
     /// How many refused requests were not written to the audit.
     pub fn denied_dropped(&self) -> u64 {
         self.inner.denied.dropped()
+    }
+}
+
+/// Secrets at rest.
+impl Store {
+    /// The keys for what is sealed of these resources. Asked before the committer's turn: a key management service may be slow.
+    async fn data_keys<'a>(&self, keys: impl Iterator<Item = &'a ResourceKey>) -> Result<DataKeys, StoreError> {
+        let mut made = DataKeys::new();
+        let Some(vault) = &self.inner.vault else { return Ok(made) };
+        for key in keys.filter(|key| is_sealed(key.kind)) {
+            if !made.contains_key(key) {
+                made.insert(key.clone(), vault.sealing_key(key).await?);
+            }
+        }
+        Ok(made)
+    }
+
+    /// Whether this plane has a key to seal secrets with.
+    pub fn seals(&self) -> bool {
+        self.inner.vault.is_some()
+    }
+
+    /// Wraps every secret with the key that the store's [`crate::KeyProvider`] calls its current one, which was opened with
+    /// the older ones as well. May be cut off at any moment and begun again.
+    ///
+    /// # Errors
+    /// When a row does not open, or when the journal does not take writes.
+    pub async fn rewrap(&self, told: impl FnMut(RewrapStep) + Send) -> Result<Rewrapped, StoreError> {
+        self.vault()?.rewrap(self.inner.tables.as_ref(), self.now(), told).await
+    }
+
+    /// Reads a sealed blob.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or the blob does not open.
+    pub async fn sealed_blob(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.blob(name).await? {
+            Some(sealed) => Ok(Some(self.vault()?.open_blob(name, &sealed).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Seals and writes a blob unless there is one, and gives back what stands there now. Its name begins with `keys/`, by
+    /// which a change of keys finds it.
+    ///
+    /// # Errors
+    /// When the journal does not take writes, or the blob that stands there does not open.
+    pub async fn put_sealed_blob_if_absent(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let vault = self.vault()?;
+        let sealed = vault.seal_blob(name, secret).await?;
+        let stands = self.put_blob_if_absent(name, &sealed).await?;
+        Ok(vault.open_blob(name, &stands).await?)
+    }
+
+    fn vault(&self) -> Result<&Vault, StoreError> {
+        self.inner.vault.as_deref().ok_or_else(|| StoreError::Sealed("this plane has no key to seal secrets with".to_owned()))
     }
 }
 
@@ -419,6 +506,15 @@ impl Store {
 
     fn now(&self) -> Timestamp {
         self.inner.clock.now()
+    }
+
+    /// All rows of all tables as text, on Postgres; for tests that look for what must not be there.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    #[cfg(feature = "testing")]
+    pub async fn dump(&self) -> Result<String, StoreError> {
+        self.inner.tables.dump().await
     }
 
     /// Runs any SQL on the journal; for tests that break things.

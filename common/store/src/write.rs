@@ -1,9 +1,11 @@
 //! What callers ask the store to change, and what they get back.
 
-use std::{net::IpAddr, str::FromStr, sync::Arc};
+use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use atoll_model::{Labels, Resource, ResourceKey, Revision};
 use bytes::Bytes;
+
+use crate::seal::is_sealed;
 
 /// Writes that are done together or not at all.
 #[derive(Clone, Debug)]
@@ -48,7 +50,7 @@ pub struct Once {
 }
 
 /// One change of one resource.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Write {
     /// Creates or replaces labels and spec; the computed part stays.
     Put {
@@ -109,6 +111,33 @@ impl Write {
             Write::Put { key, .. } | Write::PutComputed { key, .. } | Write::Check { key, .. } | Write::Delete { key, .. } => key,
         }
     }
+}
+
+impl fmt::Debug for Write {
+    /// Shows no spec of a sealed kind.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Write::Put { key, labels, spec, expect } => {
+                let spec = shown(key, spec);
+                f.debug_struct("Put")
+                    .field("key", key)
+                    .field("labels", labels)
+                    .field("spec", &spec)
+                    .field("expect", expect)
+                    .finish()
+            }
+            Write::PutComputed { key, computed, expect } => {
+                f.debug_struct("PutComputed").field("key", key).field("computed", computed).field("expect", expect).finish()
+            }
+            Write::Check { key, expect } => f.debug_struct("Check").field("key", key).field("expect", expect).finish(),
+            Write::Delete { key, expect } => f.debug_struct("Delete").field("key", key).field("expect", expect).finish(),
+        }
+    }
+}
+
+/// A spec as it may be seen in logs.
+pub(crate) fn shown(key: &ResourceKey, spec: &Bytes) -> Bytes {
+    if is_sealed(key.kind) { Bytes::from_static(b"(sealed)") } else { spec.clone() }
 }
 
 /// What must hold for a write to be done.

@@ -20,6 +20,7 @@
 
 pub mod acceptance;
 pub mod ca;
+pub mod envelope;
 pub mod join;
 pub mod jwt;
 pub mod key;

@@ -73,6 +73,17 @@ impl SealKey {
         SecretText::new(format!("{KEY_FILE} {}\n", STANDARD.encode(self.0)))
     }
 
+    /// Reads 32 bytes in base64, or the text of a key file.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn from_text(text: &str) -> Result<Self, SealError> {
+        match STANDARD.decode(text.trim()).ok().and_then(|key| key.try_into().ok()) {
+            Some(key) => Ok(Self(key)),
+            None => text.trim_start().parse(),
+        }
+    }
+
     /// Names the key.
     pub fn id(&self) -> SealKeyId {
         let digest = digest(&SHA256, &[b"atoll seal key id", self.0.as_slice()].concat());
@@ -114,6 +125,12 @@ impl SealKey {
     fn cipher(&self) -> LessSafeKey {
         LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &self.0).expect("the key has 32 bytes"))
     }
+}
+
+/// The key that opens a sealed secret; `None` when it was never sealed.
+pub fn sealed_with(sealed: &[u8]) -> Option<SealKeyId> {
+    let (id, _) = sealed.strip_prefix(MAGIC)?.split_first_chunk::<8>()?;
+    Some(SealKeyId(*id))
 }
 
 fn aad(label: Label<'_>, key: SealKeyId) -> Aad<Vec<u8>> {
@@ -191,6 +208,10 @@ mod tests {
     fn a_key_comes_back_from_its_file() {
         let again: SealKey = key(1).to_file().expose().parse().unwrap();
         assert_eq!(again.id(), key(1).id());
+        let in_variable = key(1).to_file().expose().split_once(' ').unwrap().1.to_owned();
+        assert_eq!(SealKey::from_text(&in_variable).unwrap().id(), key(1).id(), "the key alone, as in a variable");
+        assert_eq!(SealKey::from_text(key(1).to_file().expose()).unwrap().id(), key(1).id());
+        assert_eq!(sealed_with(&sealed()), Some(key(1).id()));
         for bad in ["", "atoll-seal-1", "atoll-seal-1 AAAA", "atoll-seal-2 AAAA\n"] {
             assert_eq!(bad.parse::<SealKey>().unwrap_err(), SealError::NotAKey);
         }

@@ -52,9 +52,9 @@ fn is_superseded(request: &Request, registry: &Registry) -> bool {
 /// Lays one request over a plan.
 pub(super) fn stage_one(plan: &mut Plan, request: &Request) -> Outcome {
     match request {
-        Request::Commit { batch, .. } | Request::Early { batch, .. } => Outcome::Written(plan.write(batch)),
-        Request::Remote { batch, .. } => {
-            let (revision, rejected) = plan.remote(batch);
+        Request::Commit { batch, keys, .. } | Request::Early { batch, keys, .. } => Outcome::Written(plan.write(batch, keys)),
+        Request::Remote { batch, keys, .. } => {
+            let (revision, rejected) = plan.remote(batch, keys);
             Outcome::Applied(revision, rejected)
         }
         Request::Look { .. } | Request::Prune { .. } | Request::Close { .. } => Outcome::Nothing,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Applied, Committed, Early, Pruned, Registry, RemoteBatch, StoreError, TableSnapshot, WriteBatch, audit::Chain,
-    journal::PruneLimits,
+    journal::PruneLimits, seal::DataKeys,
 };
 
 mod group;
@@ -21,18 +21,22 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// What is asked of the committer.
 #[derive(Debug)]
 pub(crate) enum Request {
+    /// `keys`: of its sealed resources; so in the others.
     Commit {
         batch: WriteBatch,
+        keys: DataKeys,
         reply: Reply<Committed>,
     },
     Early {
         batch: WriteBatch,
+        keys: DataKeys,
         reply: Reply<Early>,
     },
     Remote {
         batch: RemoteBatch,
         /// The session that it came in; none where there are no older ones.
         session: Option<Uuid>,
+        keys: DataKeys,
         /// `None`: a newer session was begun.
         reply: Reply<Option<Applied>>,
     },

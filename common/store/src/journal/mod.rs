@@ -16,12 +16,14 @@ use uuid::Uuid;
 
 use crate::{
     AuditEntry, AuditFilter, AuditRecord, Bind, Epochs, HistoryEntry, HistoryFilter, JoinToken, Link, OutcomeKind, PeerCursor,
-    Pruned, Redeem, Registry, SoftRow, StoreError, TokenRevocation, Verified, ZoneCertificate, error::Cause,
+    Pruned, Redeem, Registry, SoftRow, StoreError, TokenRevocation, Verified, ZoneCertificate, error::Cause, seal::SealedSpec,
 };
 
 mod audit;
+mod sealed;
 
 pub(crate) use audit::links;
+pub(crate) use sealed::SealedHistory;
 pub(crate) mod postgres;
 mod refusal;
 pub(crate) mod sqlite;
@@ -97,8 +99,8 @@ impl DoneBefore {
 /// The state of one key after a transaction.
 #[derive(Clone, Debug)]
 pub(crate) enum RowChange {
-    /// `fresh`: there may be a tombstone of the key that must go.
-    Put { resource: Arc<Resource>, fresh: bool },
+    /// `fresh`: there may be a tombstone of the key that must go. `sealed`: what is written in the place of an open spec.
+    Put { resource: Arc<Resource>, fresh: bool, sealed: Option<Arc<SealedSpec>> },
     /// `recorded`: by a person or a token; kept longer.
     Delete { tombstone: Arc<Tombstone>, recorded: bool },
 }
@@ -291,6 +293,24 @@ pub(crate) trait SmallTables: Send + Sync {
     async fn put_blob(&self, name: &str, bytes: &[u8], now: Timestamp) -> Result<(), StoreError>;
     async fn put_blob_if_absent(&self, name: &str, bytes: &[u8], now: Timestamp) -> Result<Vec<u8>, StoreError>;
     async fn delete_blob(&self, name: &str) -> Result<(), StoreError>;
+    async fn blob_names(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+
+    /// The key-encryption keys that the resources need.
+    async fn sealing_keys(&self) -> Result<Vec<String>, StoreError>;
+    /// How many rows need another key-encryption key than this.
+    async fn sealed_by_others(&self, key_id: &str) -> Result<u64, StoreError>;
+    /// Some of the resources that need another key-encryption key than this, and what stands in the place of their specs.
+    async fn sealed_resources(&self, not: &str, limit: i64) -> Result<Vec<(ResourceKey, String)>, StoreError>;
+    /// Replaces what stands in the place of a spec, if it is still there; says whether it was.
+    async fn rewrap_resource(&self, key: &ResourceKey, was: &str, spec: &str, key_id: &str) -> Result<bool, StoreError>;
+    async fn sealed_history(&self, not: &str, limit: i64) -> Result<Vec<SealedHistory>, StoreError>;
+    async fn rewrap_history(
+        &self,
+        revision: i64,
+        before: Option<&str>,
+        after: Option<&str>,
+        key_id: &str,
+    ) -> Result<(), StoreError>;
 
     async fn peer_cursors(&self) -> Result<BTreeMap<String, PeerCursor>, StoreError>;
 
@@ -330,4 +350,8 @@ pub(crate) trait SmallTables: Send + Sync {
     /// Runs any SQL; for tests that break things.
     #[cfg(feature = "testing")]
     async fn execute(&self, sql: &str) -> Result<(), StoreError>;
+
+    /// All rows of all tables as text; for tests that look for what must not be there.
+    #[cfg(feature = "testing")]
+    async fn dump(&self) -> Result<String, StoreError>;
 }

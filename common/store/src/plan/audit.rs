@@ -1,9 +1,9 @@
 //! What a batch adds to the audit.
 
-use atoll_model::{Resource, ResourceKey};
+use atoll_model::ResourceKey;
 
 use super::Draft;
-use crate::{AuditRecord, AuthMethod, Decision, StoreError, Write, WriteResult, audit::clean};
+use crate::{AuditRecord, AuthMethod, Decision, StoreError, Write, WriteResult, audit::clean, seal::is_sealed};
 
 impl Draft<'_> {
     /// Does a write and, for recorded actors, notes it: one row for each write, also for one that changes nothing.
@@ -38,12 +38,10 @@ impl Draft<'_> {
     }
 
     fn digest(&self, key: &ResourceKey) -> Option<[u8; 16]> {
-        self.table.get(key).map(|resource| digest(resource))
+        let resource = self.table.get(key)?;
+        // The content hash of a secret would tell whether a guess of it is right.
+        Some(if is_sealed(key.kind) { self.keys.get(key)?.digest(resource) } else { resource.hash.to_bytes() })
     }
-}
-
-fn digest(resource: &Resource) -> [u8; 16] {
-    resource.hash.to_bytes()
 }
 
 fn verb(result: &WriteResult) -> &'static str {

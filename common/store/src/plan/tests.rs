@@ -6,6 +6,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::{PeerCursor, TableSnapshot};
 
+impl Plan {
+    /// A batch without sealed resources.
+    fn write_open(&mut self, batch: &WriteBatch) -> Result<Committed, StoreError> {
+        self.write(batch, &DataKeys::new())
+    }
+}
+
 fn key(name: &str) -> ResourceKey {
     ResourceKey::new(Kind::MeshTimeout, "default", name, Owner::Global)
 }
@@ -36,14 +43,14 @@ fn with(expect: Expect, mut write: Write) -> Write {
 fn table() -> TableSnapshot {
     let mut plan = Plan::over(&TableSnapshot::default(), now());
     for spec in ["{\"n\":1}", "{\"n\":2}"] {
-        plan.write(&WriteBatch::one(user(), put("a", spec))).unwrap();
+        plan.write_open(&WriteBatch::one(user(), put("a", spec))).unwrap();
     }
     plan.table
 }
 
 fn try_one(write: Write) -> Result<WriteResult, StoreError> {
     let mut plan = Plan::over(&table(), now());
-    plan.write(&WriteBatch::one(user(), write)).map(|mut done| done.results.remove(0))
+    plan.write_open(&WriteBatch::one(user(), write)).map(|mut done| done.results.remove(0))
 }
 
 #[test]
@@ -75,10 +82,10 @@ fn preconditions() {
 fn a_check_holds_the_batch_and_changes_nothing() {
     let mut plan = Plan::over(&table(), now());
     let check = |name: &str| Write::Check { key: key(name), expect: Expect::Exists };
-    let done = plan.write(&WriteBatch::new(user(), vec![check("a"), put("b", "{}")])).unwrap();
+    let done = plan.write_open(&WriteBatch::new(user(), vec![check("a"), put("b", "{}")])).unwrap();
     assert!(matches!(done.results[..], [WriteResult::Unchanged(_), WriteResult::Created(_)]));
     assert_eq!((done.revision, plan.rows.history.len()), (Revision(3), 1));
-    let refused = plan.write(&WriteBatch::new(user(), vec![put("c", "{}"), check("nobody")]));
+    let refused = plan.write_open(&WriteBatch::new(user(), vec![put("c", "{}"), check("nobody")]));
     assert!(matches!(refused, Err(StoreError::NotFound(refused)) if refused == key("nobody")));
     assert_eq!(plan.table.get(&key("c")), None);
 }
@@ -117,21 +124,21 @@ fn versions_generations_and_times() {
     let later = now() + chrono::TimeDelta::seconds(5);
     let mut plan = Plan::over(&table, later);
     let labels = Labels::from([("team".to_owned(), "x".to_owned())]);
-    plan.write(&WriteBatch::one(user(), Write::put(key("a"), labels, first.spec.clone()))).unwrap();
+    plan.write_open(&WriteBatch::one(user(), Write::put(key("a"), labels, first.spec.clone()))).unwrap();
     let labelled = plan.table.get(&key("a")).unwrap().clone();
     assert_eq!((labelled.version, labelled.generation, labelled.revision), (3, 2, Revision(3)));
     assert_eq!((labelled.created, labelled.modified > first.modified), (first.created, true));
     assert_ne!(labelled.hash, first.hash);
 
     let computed = Write::PutComputed { key: key("a"), computed: Some("{\"state\":\"Up\"}".into()), expect: Expect::Any };
-    plan.write(&WriteBatch::one(Actor::plane(), computed.clone())).unwrap();
+    plan.write_open(&WriteBatch::one(Actor::plane(), computed.clone())).unwrap();
     let joined = plan.table.get(&key("a")).unwrap().clone();
     assert_eq!((joined.version, joined.generation, joined.modified), (4, 2, labelled.modified));
     assert_eq!(joined.document(), "{\"n\":2,\"state\":\"Up\"}");
     assert_eq!(joined.hash, ContentHash::of(&joined.labels, &joined.document()));
-    assert!(matches!(plan.write(&WriteBatch::one(user(), computed)).unwrap().results[0], WriteResult::Unchanged(_)));
+    assert!(matches!(plan.write_open(&WriteBatch::one(user(), computed)).unwrap().results[0], WriteResult::Unchanged(_)));
 
-    plan.write(&WriteBatch::one(user(), put("a", "{\"n\":9}"))).unwrap();
+    plan.write_open(&WriteBatch::one(user(), put("a", "{\"n\":9}"))).unwrap();
     let put = plan.table.get(&key("a")).unwrap();
     assert_eq!(put.document(), "{\"n\":9,\"state\":\"Up\"}", "a put leaves the computed part");
     assert_eq!(put.hash, ContentHash::of(&put.labels, &put.document()));
@@ -141,7 +148,7 @@ fn versions_generations_and_times() {
 fn a_resource_that_was_made_again_is_never_at_a_version_that_somebody_knows() {
     let mut plan = Plan::over(&table(), now());
     let batch = WriteBatch::new(user(), vec![Write::delete(key("a")), put("a", "{}")]);
-    plan.write(&batch).unwrap();
+    plan.write_open(&batch).unwrap();
     assert!(plan.table.get(&key("a")).unwrap().version > 2);
     assert!(matches!(plan.rows.changes[&key("a")], RowChange::Put { fresh: true, .. }), "the tombstone must go");
 }
@@ -150,33 +157,33 @@ fn a_resource_that_was_made_again_is_never_at_a_version_that_somebody_knows() {
 fn a_batch_is_done_as_a_whole_or_leaves_no_trace() {
     let mut plan = Plan::over(&table(), now());
     let writes = vec![put("b", "{}"), with(Expect::Absent, put("a", "{}"))];
-    assert!(plan.write(&WriteBatch::new(user(), writes)).is_err());
+    assert!(plan.write_open(&WriteBatch::new(user(), writes)).is_err());
     assert!(plan.rows.is_empty());
     assert!(plan.table.get(&key("b")).is_none());
     assert_eq!(plan.table.revision(), Revision(2));
-    plan.write(&WriteBatch::one(user(), put("c", "{}"))).unwrap();
+    plan.write_open(&WriteBatch::one(user(), put("c", "{}"))).unwrap();
     assert_eq!(plan.table.revision(), Revision(3), "the next of the group is not hurt");
 }
 
 #[test]
 fn what_changes_nothing_takes_no_revision_and_no_history() {
     let mut plan = Plan::over(&table(), now());
-    let done = plan.write(&WriteBatch::new(user(), vec![put("a", "{\"n\":2}"), Write::delete(key("b"))])).unwrap();
+    let done = plan.write_open(&WriteBatch::new(user(), vec![put("a", "{\"n\":2}"), Write::delete(key("b"))])).unwrap();
     assert!(matches!(done.results[..], [WriteResult::Unchanged(_), WriteResult::Absent]));
     assert_eq!(done.revision, Revision(2));
     assert!(plan.rows.changes.is_empty() && plan.rows.history.is_empty());
     assert_eq!(plan.rows.audit.len(), 2, "the audit knows that it was asked");
     let mut plan = Plan::over(&table(), now());
-    plan.write(&WriteBatch::one(Actor::plane(), put("a", "{\"n\":2}"))).unwrap();
+    plan.write_open(&WriteBatch::one(Actor::plane(), put("a", "{\"n\":2}"))).unwrap();
     assert!(plan.rows.is_empty(), "a plane's writes that change nothing are not written anywhere");
 }
 
 #[test]
 fn history_is_for_people_and_tokens() {
     let mut plan = Plan::over(&table(), now());
-    plan.write(&WriteBatch::one(Actor::plane(), put("p", "{}"))).unwrap();
+    plan.write_open(&WriteBatch::one(Actor::plane(), put("p", "{}"))).unwrap();
     assert!(plan.rows.history.is_empty());
-    plan.write(&WriteBatch::new(user(), vec![put("a", "{}"), Write::delete(key("a"))])).unwrap();
+    plan.write_open(&WriteBatch::new(user(), vec![put("a", "{}"), Write::delete(key("a"))])).unwrap();
     let entries: Vec<_> =
         plan.rows.history.iter().map(|e| (e.revision.0, e.action, e.before.as_deref(), e.after.as_deref())).collect();
     assert_eq!(
@@ -196,7 +203,7 @@ fn an_item_of_a_peer_that_cannot_be_stored_does_not_stop_the_others() {
     let items =
         vec![item("x", "{}"), item("bad", "{"), RemoteItem::Delete { key: key("a") }, RemoteItem::Delete { key: key("?") }];
     let batch = RemoteBatch { peer: "global".to_owned(), items, cursor: Some(cursor), actor: Actor::plane() };
-    let (revision, rejected) = plan.remote(&batch);
+    let (revision, rejected) = plan.remote(&batch, &DataKeys::new());
     assert_eq!(revision, Revision(4));
     assert_eq!(rejected, [Rejected { key: key("bad"), reason: "the spec is not JSON".to_owned() }]);
     assert!(plan.table.get(&key("x")).is_some() && plan.table.get(&key("a")).is_none());
@@ -229,15 +236,15 @@ proptest! {
         for step in steps.into_iter().chain([Step::Group]) {
             match step {
                 Step::Put { name, spec } => {
-                    plan.write(&WriteBatch::one(user(), put(&name.to_string(), &spec.to_string()))).unwrap();
+                    plan.write_open(&WriteBatch::one(user(), put(&name.to_string(), &spec.to_string()))).unwrap();
                 }
                 Step::Delete { name } => {
-                    plan.write(&WriteBatch::one(user(), Write::delete(key(&name.to_string())))).unwrap();
+                    plan.write_open(&WriteBatch::one(user(), Write::delete(key(&name.to_string())))).unwrap();
                 }
                 Step::Group => {
                     for (key, change) in plan.take_rows().changes {
                         match change {
-                            RowChange::Put { resource, fresh } => {
+                            RowChange::Put { resource, fresh, .. } => {
                                 if fresh {
                                     tombstones.remove(&key);
                                 }

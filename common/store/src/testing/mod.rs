@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Duration};
 pub use atoll_model::clock::ManualClock;
 use atoll_model::{Clock, Timestamp};
 use atoll_runtime::tasks::Tasks;
+use atoll_trust::seal::SealKey;
 use chrono::TimeZone;
+use rand::{SeedableRng, rngs::StdRng};
 
-use crate::{Store, StoreConfig, StoreError};
+use crate::{Keys, LocalKeys, Store, StoreConfig, StoreError};
 
 mod postgres;
 
@@ -25,6 +27,12 @@ pub fn clock() -> Arc<ManualClock> {
 /// A text that says what is missing; `apt-get install postgresql` when there are no binaries.
 pub async fn postgres_url() -> Result<String, String> {
     Postgres::shared().await?.database().await
+}
+
+/// The keys of all stores of tests: always the same.
+pub fn keys() -> Keys {
+    let key = SealKey::generate(&mut StdRng::seed_from_u64(1));
+    Keys::Provider(Arc::new(LocalKeys::new(key, Vec::new())))
 }
 
 /// A store in a temporary place, with a clock to set. The place goes when this is dropped.
@@ -65,11 +73,18 @@ impl TestStore {
     /// # Errors
     /// When it cannot be opened.
     pub async fn restart(self) -> Result<Self, StoreError> {
-        let Self { store, clock, tasks, config, dir } = self;
+        let (config, clock) = (self.config.clone(), self.clock.clone());
+        let dir = self.end().await;
+        Self::open(config, clock, dir).await
+    }
+
+    /// Ends the store as a program does. Its place stays as long as what this gives.
+    pub async fn end(self) -> Option<tempfile::TempDir> {
+        let Self { store, tasks, dir, .. } = self;
         store.close().await;
         drop(store);
         tasks.join_all(Duration::from_secs(10)).await;
-        Self::open(config, clock, dir).await
+        dir
     }
 
     /// Another process on the same journal, as far as one can tell from outside; Postgres only.
@@ -83,7 +98,7 @@ impl TestStore {
     async fn open(config: StoreConfig, clock: Arc<ManualClock>, dir: Option<tempfile::TempDir>) -> Result<Self, StoreError> {
         let tasks = Tasks::new();
         let time: Arc<dyn Clock> = clock.clone();
-        let store = Store::open(config.clone(), time, &tasks).await?;
+        let store = Store::open_sealed(config.clone(), keys(), time, &tasks).await?;
         Ok(Self { store, clock, tasks, config, dir })
     }
 }

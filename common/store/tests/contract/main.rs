@@ -5,6 +5,7 @@ mod both;
 mod cut;
 mod postgres;
 mod requests;
+mod sealed;
 mod small_tables;
 mod sqlite;
 

@@ -10,7 +10,7 @@ use super::{
     super::{DoneOnce, Position, RowChange, Rows},
     CHANNEL, audit,
 };
-use crate::Link;
+use crate::{Link, seal::SealedSpec};
 
 /// Moves the counter if it stands where the caller believes, and only then writes. The counter's row is locked by that, so
 /// commits of several processes follow each other in the order of their revisions. As a statement of its own it is also the
@@ -21,16 +21,17 @@ WITH moved AS (
 ), marked AS (
     UPDATE epochs SET written = $3 WHERE id = $4 AND EXISTS (SELECT FROM moved)
 ), put AS (
-    INSERT INTO resources (kind, mesh, name, owner, revision, version, generation, labels, spec, computed, hash, created, modified)
-    SELECT kind, mesh, name, owner, revision, version, generation, labels::jsonb, spec, computed, hash, created, modified
+    INSERT INTO resources (kind, mesh, name, owner, revision, version, generation, labels, spec, computed, hash, created, modified,
+                           key_id)
+    SELECT kind, mesh, name, owner, revision, version, generation, labels::jsonb, spec, computed, hash, created, modified, key_id
     FROM unnest($7::text[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[],
-                $15::text[], $16::text[], $17::bytea[], $18::timestamptz[], $19::timestamptz[])
-         AS r (kind, mesh, name, owner, revision, version, generation, labels, spec, computed, hash, created, modified)
+                $15::text[], $16::text[], $17::bytea[], $18::timestamptz[], $19::timestamptz[], $68::text[])
+         AS r (kind, mesh, name, owner, revision, version, generation, labels, spec, computed, hash, created, modified, key_id)
     WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT (kind, mesh, name, owner) DO UPDATE SET
         revision = excluded.revision, version = excluded.version, generation = excluded.generation, labels = excluded.labels,
         spec = excluded.spec, computed = excluded.computed, hash = excluded.hash, created = excluded.created,
-        modified = excluded.modified
+        modified = excluded.modified, key_id = excluded.key_id
 ), reborn AS (
     DELETE FROM tombstones t USING unnest($20::text[], $21::text[], $22::text[], $23::text[]) AS r (kind, mesh, name, owner)
     WHERE EXISTS (SELECT FROM moved)
@@ -46,9 +47,9 @@ WITH moved AS (
     ON CONFLICT (kind, mesh, name, owner) DO UPDATE SET
         revision = excluded.revision, deleted = excluded.deleted, recorded = excluded.recorded
 ), told AS (
-    INSERT INTO history (revision, at, subject, address, action, kind, mesh, name, owner, before, after)
+    INSERT INTO history (revision, at, subject, address, action, kind, mesh, name, owner, before, after, key_id)
     SELECT * FROM unnest($31::bigint[], $32::timestamptz[], $33::text[], $34::text[], $35::text[], $36::text[], $37::text[],
-                         $38::text[], $39::text[], $40::text[], $41::text[])
+                         $38::text[], $39::text[], $40::text[], $41::text[], $69::text[])
     WHERE EXISTS (SELECT FROM moved)
 ), followed AS (
     INSERT INTO peer_cursors (peer, epoch, revision)
@@ -125,7 +126,10 @@ pub(super) async fn append(
         .bind(deletes.deleted)
         .bind(deletes.recorded);
     let query = bind_once(bind_cursors(bind_history(query, rows), rows), rows);
-    match audit::bind(query, &rows.audit, links).execute(connection).await {
+    let query = audit::bind(query, &rows.audit, links)
+        .bind(puts.key_id)
+        .bind(rows.history.iter().map(|entry| entry.key_id.as_deref()).collect::<Vec<_>>());
+    match query.execute(connection).await {
         Ok(done) => Ok(done.rows_affected() > 0),
         // Another process did the same request, and took no revision for it.
         Err(error) if taken(&error) => Ok(false),
@@ -200,20 +204,22 @@ struct Puts<'a> {
     spec: Vec<&'a str>,
     computed: Vec<Option<&'a str>>,
     hash: Vec<Vec<u8>>,
+    key_id: Vec<Option<&'a str>>,
     created: Vec<Timestamp>,
     modified: Vec<Timestamp>,
 }
 
 impl<'a> Puts<'a> {
-    fn push(&mut self, resource: &'a Arc<Resource>) {
+    fn push(&mut self, resource: &'a Arc<Resource>, sealed: Option<&'a SealedSpec>) {
         self.keys.push(&resource.key);
         self.revision.push(resource.revision.0.cast_signed());
         self.version.push(resource.version.cast_signed());
         self.generation.push(resource.generation.cast_signed());
         self.labels.push(String::from_utf8(resource.labels_json()).unwrap_or_default());
-        self.spec.push(text(&resource.spec));
+        self.spec.push(text(sealed.map_or(&resource.spec, |sealed| &sealed.spec)));
+        self.key_id.push(sealed.map(|sealed| sealed.key_id.as_str()));
         self.computed.push(resource.computed.as_deref().map(text));
-        self.hash.push(resource.hash.to_bytes().to_vec());
+        self.hash.push(sealed.map_or_else(|| resource.hash.to_bytes(), |sealed| sealed.hash).to_vec());
         self.created.push(resource.created);
         self.modified.push(resource.modified);
     }
@@ -232,8 +238,8 @@ fn columns(rows: &Rows) -> (Puts<'_>, Keys<'_>, Deletes<'_>) {
     let (mut puts, mut reborn, mut deletes) = (Puts::default(), Keys::default(), Deletes::default());
     for (key, change) in &rows.changes {
         match change {
-            RowChange::Put { resource, fresh } => {
-                puts.push(resource);
+            RowChange::Put { resource, fresh, sealed } => {
+                puts.push(resource, sealed.as_deref());
                 if *fresh {
                     reborn.push(key);
                 }

@@ -21,6 +21,7 @@ mod failure;
 mod listen;
 mod log;
 mod read;
+mod sealed;
 mod tables;
 mod zones;
 

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
-use super::{audit, zones};
+use super::{audit, sealed, zones};
 use crate::{
     AuditEntry, AuditFilter, AuditRecord, Bind, HistoryAction, HistoryEntry, HistoryFilter, JoinToken, Link, PeerCursor, Redeem,
-    SoftRow, StoreError, TokenRevocation, Verified, ZoneCertificate, journal::SmallTables,
+    SoftRow, StoreError, TokenRevocation, Verified, ZoneCertificate,
+    journal::{SealedHistory, SmallTables},
 };
 
 pub(crate) struct Tables {
@@ -51,6 +52,7 @@ impl TryFrom<HistoryRow> for HistoryEntry {
             address: row.address.and_then(|text| IpAddr::from_str(&text).ok()),
             action: HistoryAction::from_str(&row.action)?,
             key: ResourceKey::new(kind, row.mesh, row.name, owner),
+            key_id: None,
             before: row.before.map(Bytes::from),
             after: row.after.map(Bytes::from),
         })
@@ -130,6 +132,44 @@ impl SmallTables for Tables {
     async fn delete_blob(&self, name: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM blobs WHERE name = $1").bind(name).execute(&self.pool).await.map_err(StoreError::unavailable)?;
         Ok(())
+    }
+
+    async fn blob_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar("SELECT name FROM blobs WHERE starts_with(name, $1) ORDER BY name")
+            .bind(prefix)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::unavailable)
+    }
+
+    async fn sealing_keys(&self) -> Result<Vec<String>, StoreError> {
+        sealed::keys(&self.pool).await.map_err(StoreError::unavailable)
+    }
+
+    async fn sealed_by_others(&self, key_id: &str) -> Result<u64, StoreError> {
+        sealed::count(&self.pool, key_id).await.map(i64::cast_unsigned).map_err(StoreError::unavailable)
+    }
+
+    async fn sealed_resources(&self, not: &str, limit: i64) -> Result<Vec<(ResourceKey, String)>, StoreError> {
+        sealed::resources(&self.pool, not, limit).await
+    }
+
+    async fn rewrap_resource(&self, key: &ResourceKey, was: &str, spec: &str, key_id: &str) -> Result<bool, StoreError> {
+        sealed::rewrap_resource(&self.pool, key, was, spec, key_id).await.map_err(StoreError::unavailable)
+    }
+
+    async fn sealed_history(&self, not: &str, limit: i64) -> Result<Vec<SealedHistory>, StoreError> {
+        sealed::history(&self.pool, not, limit).await
+    }
+
+    async fn rewrap_history(
+        &self,
+        revision: i64,
+        before: Option<&str>,
+        after: Option<&str>,
+        key_id: &str,
+    ) -> Result<(), StoreError> {
+        sealed::rewrap_history(&self.pool, revision, before, after, key_id).await.map_err(StoreError::unavailable)
     }
 
     async fn peer_cursors(&self) -> Result<BTreeMap<String, PeerCursor>, StoreError> {
@@ -238,6 +278,27 @@ impl SmallTables for Tables {
                 .await
                 .map_err(StoreError::unavailable)?;
         Ok(rows.into_iter().map(|row| SoftRow { key: row.key, value: row.value.into(), at: row.at }).collect())
+    }
+
+    #[cfg(feature = "testing")]
+    async fn dump(&self) -> Result<String, StoreError> {
+        let tables: Vec<String> =
+            sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(StoreError::unavailable)?;
+        let mut dump = String::new();
+        for table in tables {
+            let sql = format!("SELECT t::text FROM {table} t");
+            let rows: Vec<String> =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&self.pool).await.map_err(StoreError::unavailable)?;
+            dump.extend(rows);
+        }
+        // Bytes are shown as hexadecimal above.
+        let blobs: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT bytes FROM blobs").fetch_all(&self.pool).await.map_err(StoreError::unavailable)?;
+        dump.extend(blobs.iter().map(|blob| String::from_utf8_lossy(blob)));
+        Ok(dump)
     }
 
     #[cfg(feature = "testing")]

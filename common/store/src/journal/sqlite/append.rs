@@ -1,7 +1,5 @@
 //! Writes the rows of one transaction.
 
-use std::sync::Arc;
-
 use atoll_model::{Resource, ResourceKey, Revision, Tombstone};
 use sqlx::{SqliteConnection, query::Query, sqlite::SqliteArguments};
 
@@ -9,6 +7,7 @@ use super::audit;
 use crate::{
     HistoryEntry, Link,
     journal::{DoneOnce, Position, RowChange, Rows},
+    seal::SealedSpec,
 };
 
 /// Resources that go into one statement: handing a statement to SQLite's thread costs more than a row.
@@ -33,8 +32,8 @@ pub(super) async fn append(
     let mut puts = Vec::new();
     for (key, change) in &rows.changes {
         match change {
-            RowChange::Put { resource, fresh } => {
-                puts.push(resource);
+            RowChange::Put { resource, fresh, sealed } => {
+                puts.push((resource.as_ref(), sealed.as_deref()));
                 if *fresh {
                     by_key("DELETE FROM tombstones WHERE kind = $1 AND mesh = $2 AND name = $3 AND owner = $4", key)
                         .execute(&mut *connection)
@@ -93,43 +92,44 @@ fn bind_key<'q>(query: SqliteQuery<'q>, key: &ResourceKey) -> SqliteQuery<'q> {
 
 /// Inserts or replaces up to [`CHUNK`] resources: a full chunk in one statement, the rest one by one, so that there are only
 /// two statements to prepare.
-async fn put(connection: &mut SqliteConnection, resources: &[&Arc<Resource>]) -> Result<(), sqlx::Error> {
+async fn put(connection: &mut SqliteConnection, resources: &[(&Resource, Option<&SealedSpec>)]) -> Result<(), sqlx::Error> {
     if resources.len() == CHUNK {
         let sql = sqlx::AssertSqlSafe(put_sql(CHUNK));
-        let query = resources.iter().fold(sqlx::query(sql), |query, resource| bind_resource(query, resource));
+        let query = resources.iter().fold(sqlx::query(sql), |query, (resource, sealed)| bind_resource(query, resource, *sealed));
         query.execute(connection).await?;
         return Ok(());
     }
-    for resource in resources {
-        bind_resource(sqlx::query(sqlx::AssertSqlSafe(put_sql(1))), resource).execute(&mut *connection).await?;
+    for (resource, sealed) in resources {
+        bind_resource(sqlx::query(sqlx::AssertSqlSafe(put_sql(1))), resource, *sealed).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
 fn put_sql(rows: usize) -> String {
-    let values = vec!["(?,?,?,?,?,?,?,?,?,?,?,?,?)"; rows].join(",");
+    let values = vec!["(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"; rows].join(",");
     format!(
         "INSERT INTO resources (kind, mesh, name, owner, revision, version, generation, labels, spec, computed, hash, created,
-                                modified)
+                                modified, key_id)
          VALUES {values}
          ON CONFLICT (kind, mesh, name, owner) DO UPDATE SET
              revision = excluded.revision, version = excluded.version, generation = excluded.generation,
              labels = excluded.labels, spec = excluded.spec, computed = excluded.computed, hash = excluded.hash,
-             created = excluded.created, modified = excluded.modified"
+             created = excluded.created, modified = excluded.modified, key_id = excluded.key_id"
     )
 }
 
-fn bind_resource<'q>(query: SqliteQuery<'q>, resource: &Resource) -> SqliteQuery<'q> {
+fn bind_resource<'q>(query: SqliteQuery<'q>, resource: &Resource, sealed: Option<&SealedSpec>) -> SqliteQuery<'q> {
     bind_key(query, &resource.key)
         .bind(resource.revision.0.cast_signed())
         .bind(resource.version.cast_signed())
         .bind(resource.generation.cast_signed())
         .bind(text(&resource.labels_json()))
-        .bind(text(&resource.spec))
+        .bind(text(sealed.map_or(&resource.spec, |sealed| &sealed.spec)))
         .bind(resource.computed.as_deref().map(text))
-        .bind(resource.hash.to_bytes().to_vec())
+        .bind(sealed.map_or_else(|| resource.hash.to_bytes(), |sealed| sealed.hash).to_vec())
         .bind(resource.created)
         .bind(resource.modified)
+        .bind(sealed.map(|sealed| sealed.key_id.clone()))
 }
 
 async fn bury(
@@ -157,8 +157,8 @@ async fn bury(
 
 async fn tell(connection: &mut SqliteConnection, entry: &HistoryEntry) -> Result<(), sqlx::Error> {
     let query = by_key(
-        "INSERT INTO history (kind, mesh, name, owner, revision, at, subject, address, action, before, after)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        "INSERT INTO history (kind, mesh, name, owner, revision, at, subject, address, action, before, after, key_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         &entry.key,
     );
     query
@@ -169,6 +169,7 @@ async fn tell(connection: &mut SqliteConnection, entry: &HistoryEntry) -> Result
         .bind(entry.action.to_string())
         .bind(entry.before.as_deref().map(text))
         .bind(entry.after.as_deref().map(text))
+        .bind(entry.key_id.clone())
         .execute(connection)
         .await?;
     Ok(())

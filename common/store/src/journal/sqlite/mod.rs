@@ -17,6 +17,7 @@ mod append;
 mod audit;
 mod log;
 mod read;
+mod sealed;
 mod session;
 mod tables;
 mod zones;

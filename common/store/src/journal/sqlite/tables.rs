@@ -10,13 +10,14 @@ use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use super::{
-    audit,
+    audit, sealed,
     session::{Database, Session},
     small, zones,
 };
 use crate::{
     AuditEntry, AuditFilter, AuditRecord, Bind, HistoryAction, HistoryEntry, HistoryFilter, JoinToken, Link, PeerCursor, Redeem,
-    SoftRow, StoreError, TokenRevocation, Verified, ZoneCertificate, journal::SmallTables,
+    SoftRow, StoreError, TokenRevocation, Verified, ZoneCertificate,
+    journal::{SealedHistory, SmallTables},
 };
 
 pub(crate) struct Tables {
@@ -60,6 +61,7 @@ impl TryFrom<HistoryRow> for HistoryEntry {
             address: row.address.and_then(|text| IpAddr::from_str(&text).ok()),
             action: HistoryAction::from_str(&row.action)?,
             key: ResourceKey::new(kind, row.mesh, row.name, owner),
+            key_id: None,
             before: row.before.map(Bytes::from),
             after: row.after.map(Bytes::from),
         })
@@ -135,6 +137,44 @@ impl SmallTables for Tables {
             .await
             .map_err(small)?;
         Ok(())
+    }
+
+    async fn blob_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar("SELECT name FROM blobs WHERE substr(name, 1, length($1)) = $1 ORDER BY name")
+            .bind(prefix)
+            .fetch_all(&mut self.session().await?.connection)
+            .await
+            .map_err(small)
+    }
+
+    async fn sealing_keys(&self) -> Result<Vec<String>, StoreError> {
+        sealed::keys(&mut self.session().await?.connection).await.map_err(small)
+    }
+
+    async fn sealed_by_others(&self, key_id: &str) -> Result<u64, StoreError> {
+        sealed::count(&mut self.session().await?.connection, key_id).await.map(i64::cast_unsigned).map_err(small)
+    }
+
+    async fn sealed_resources(&self, not: &str, limit: i64) -> Result<Vec<(ResourceKey, String)>, StoreError> {
+        sealed::resources(&mut self.session().await?.connection, not, limit).await
+    }
+
+    async fn rewrap_resource(&self, key: &ResourceKey, was: &str, spec: &str, key_id: &str) -> Result<bool, StoreError> {
+        sealed::rewrap_resource(&mut self.session().await?.connection, key, was, spec, key_id).await.map_err(small)
+    }
+
+    async fn sealed_history(&self, not: &str, limit: i64) -> Result<Vec<SealedHistory>, StoreError> {
+        sealed::history(&mut self.session().await?.connection, not, limit).await
+    }
+
+    async fn rewrap_history(
+        &self,
+        revision: i64,
+        before: Option<&str>,
+        after: Option<&str>,
+        key_id: &str,
+    ) -> Result<(), StoreError> {
+        sealed::rewrap_history(&mut self.session().await?.connection, revision, before, after, key_id).await.map_err(small)
     }
 
     async fn peer_cursors(&self) -> Result<BTreeMap<String, PeerCursor>, StoreError> {
@@ -241,6 +281,12 @@ impl SmallTables for Tables {
                 .await
                 .map_err(small)?;
         Ok(rows.into_iter().map(|(key, value, at)| SoftRow { key, value: value.into(), at }).collect())
+    }
+
+    /// The file has everything.
+    #[cfg(feature = "testing")]
+    async fn dump(&self) -> Result<String, StoreError> {
+        Ok(String::new())
     }
 
     #[cfg(feature = "testing")]
