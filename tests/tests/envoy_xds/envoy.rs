@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     time::Instant,
 };
 
@@ -31,6 +31,7 @@ impl Envoy {
         let config = folder.path().join("bootstrap.json");
         std::fs::write(&config, bootstrap(name, plane.address).to_string()).expect("a file");
         let log = std::fs::File::create(folder.path().join("log")).expect("a file");
+        let said = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("access")).expect("a file");
         let admin = folder.path().join("admin");
         let child = Command::new(binary())
             .arg("-c")
@@ -47,7 +48,8 @@ impl Envoy {
             .args(["--drain-time-s", &DRAIN.to_string()])
             .arg("--admin-address-path")
             .arg(&admin)
-            .stdout(Stdio::null())
+            .args(["--file-flush-interval-msec", "50"])
+            .stdout(said)
             .stderr(log)
             .spawn()
             .expect("Envoy starts");
@@ -101,6 +103,11 @@ impl Envoy {
             format!("{}:{}", address["address"].as_str().unwrap_or_default(), address["port_value"])
         };
         Some(found["host_statuses"].as_array().into_iter().flatten().map(host).collect())
+    }
+
+    /// What it wrote of connections and requests.
+    pub(crate) fn access_log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("access")).unwrap_or_default()
     }
 
     pub(crate) fn log(&self) -> String {

@@ -3,12 +3,14 @@
 //! E1 to E14 are facts about Envoy that the plane is built on (see the documentation of `atoll-envoy` and of the discovery
 //! session); these tests hold the plane to them.
 
+mod access_log;
 #[path = "../../../common/envoy/tests/support/mod.rs"]
 mod case;
 mod envoy;
 mod pki;
 mod plane;
 mod traffic;
+mod trust;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -27,6 +27,11 @@ pub(crate) fn ca(domain: &str) -> WorkloadCa {
     WorkloadCa::generate(&domain.parse().expect("a domain"), Utc::now(), &mut StdRng::seed_from_u64(1)).expect("a CA")
 }
 
+/// Another CA of that domain, as a zone that lies makes it: by the recipe, with a key of its own.
+pub(crate) fn other_ca(domain: &str) -> WorkloadCa {
+    WorkloadCa::generate(&domain.parse().expect("a domain"), Utc::now(), &mut StdRng::seed_from_u64(3)).expect("a CA")
+}
+
 pub(crate) fn leaf(ca: &WorkloadCa, path: &str) -> Leaf {
     let id = format!("spiffe://{}{path}", ca.trust_domain()).parse().expect("an id");
     let leaf = ca.issue(&id, TimeDelta::hours(1), Utc::now(), &mut StdRng::seed_from_u64(2)).expect("a leaf");
