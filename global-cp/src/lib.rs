@@ -15,6 +15,7 @@ mod first_start;
 mod metrics;
 mod operator;
 mod overview;
+mod queries;
 mod run;
 mod store;
 pub mod zones;

@@ -34,6 +34,7 @@ use crate::{
     metrics::LinkMetrics,
     operator,
     overview::Overview,
+    queries::ZoneLinks,
     store,
     zones::{
         GlobalKeys, GlobalTokens, KeysError, TrustDomains, ZoneRegistry, ZoneReview, departed,
@@ -222,6 +223,7 @@ async fn assemble(
         tokens: Arc::new(tokens),
         status: overview.clone(),
         admission: overview,
+        links: Arc::new(ZoneLinks { store: store.clone(), link: link.clone() }),
         info: Info::new(host_name(), instance, store.cluster_id().to_string(), &Viewpoint::Global),
         config: config.shown(),
         ready: ready(store.clone(), stop.clone()),

@@ -8,6 +8,7 @@
 //!
 //! Must not contain rules of resources (model, policy, mesh), Envoy's messages (envoy), or anything of global.
 
+pub mod answers;
 pub mod config;
 pub mod dataplanes;
 mod defaults;

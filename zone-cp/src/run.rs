@@ -10,7 +10,7 @@ use atoll_api::{
     Info, Plane, PlaneParts,
     serve::{self, Scheme},
 };
-use atoll_link::{LinkStatus, NoAnswers, ZoneConfig, ZoneLink};
+use atoll_link::{LinkStatus, ZoneConfig, ZoneLink};
 use atoll_mesh::{IndexConfig, MeshIndex};
 use atoll_model::{Clock, Name, labels::Viewpoint};
 use atoll_runtime::{
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
+    answers::{Answers, ProxyViews, own_link::OwnLink},
     dataplanes::Dataplanes,
     defaults,
     engine::{Engine, ZoneView},
@@ -128,10 +129,14 @@ async fn start(config: &Config, shutdown: &Shutdown, tasks: Tasks, of_store: Tas
     let base = Base { config, shutdown, tasks, clock, dir, store, zone, viewpoint };
     let (identities, tokens) = base.keys(&ca, addresses.rest_tls)?;
     let view = base.start_engine(&identities);
-    let link = joined.map(|joined| base.start_link(joined)).transpose()?;
+    let answers = Answers::new(base.zone.clone(), view.clone(), base.clock.clone());
+    let link = joined.map(|joined| base.start_link(joined, &answers)).transpose()?;
+    let own_link = OwnLink { zone: base.zone.clone(), link: link.clone(), answers: answers.clone() };
+    let link = link.map(|link| link.status());
     let seen = Seen { health: health.clone(), view: view.clone(), link: link.clone() };
     let (status, metrics) = base.serve_proxies(listeners.dataplanes, identities, &tokens, seen).await?;
-    base.serve_rest(listeners.rest, listeners.rest_tls, tokens, status, &health);
+    answers.watch_proxies(ProxyViews { runners: status.runners.clone(), envoys: status.envoys.clone() });
+    base.serve_rest(listeners.rest, listeners.rest_tls, tokens, (status, own_link), &health);
     register(&registry, metrics, &base.store);
 
     let Base { tasks, store, zone, .. } = base;
@@ -197,7 +202,7 @@ impl Base<'_> {
         view
     }
 
-    fn start_link(&self, joined: Joined) -> Result<watch::Receiver<Arc<LinkStatus>>, StartError> {
+    fn start_link(&self, joined: Joined, answers: &Answers) -> Result<ZoneLink, StartError> {
         let addresses: Vec<String> = self.config.global.iter().cloned().collect();
         let settings = ZoneConfig {
             addresses: addresses.clone(),
@@ -209,12 +214,12 @@ impl Base<'_> {
         };
         let (identity, shown) = watch::channel(Arc::new(joined.identity()?));
         let review = Arc::new(ZoneReview::new(self.store.clone()));
-        let link = ZoneLink::new(settings, shown, self.store.clone(), review, Arc::new(NoAnswers), &self.tasks);
-        let (status, end) = (link.status(), self.shutdown.clone());
+        let link = ZoneLink::new(settings, shown, self.store.clone(), review, Arc::new(answers.clone()), &self.tasks);
+        let (started, end) = (link.clone(), self.shutdown.clone());
         let renewal = join::Renewal { joined, identity, dir: self.dir.clone(), clock: Arc::clone(&self.clock), addresses };
         self.tasks.spawn("link.renewal", renewal.run(self.shutdown.soft()));
         self.tasks.spawn("link", async move { link.run(&end).await });
-        Ok(status)
+        Ok(started)
     }
 
     /// Serves Envoys and runners; what is given back shows how they fare.
@@ -249,7 +254,14 @@ impl Base<'_> {
         Ok((status, ZoneMetrics { health, view, link, runners: of_runners, envoys, xds, identities, renewal }))
     }
 
-    fn serve_rest(&self, rest: TcpListener, rest_tls: TlsListener, tokens: ZoneTokens, status: ZoneStatus, health: &Health) {
+    fn serve_rest(
+        &self,
+        rest: TcpListener,
+        rest_tls: TlsListener,
+        tokens: ZoneTokens,
+        (status, own_link): (ZoneStatus, OwnLink),
+        health: &Health,
+    ) {
         let (config, store, health) = (self.config, &self.store, health.clone());
         let plane = Plane::new(PlaneParts {
             viewpoint: self.viewpoint.clone(),
@@ -259,6 +271,7 @@ impl Base<'_> {
             tokens: Arc::new(tokens),
             status: Arc::new(status),
             admission: Arc::new(atoll_api::plane::AdmitAll),
+            links: Arc::new(own_link),
             info: Info::new(hostname(), format!("{}-0", config.zone), store.cluster_id().to_string(), &self.viewpoint),
             config: config.shown(),
             ready: Arc::new(move || health.ready()),

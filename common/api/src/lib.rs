@@ -15,6 +15,7 @@
 pub mod access;
 mod apply;
 pub mod body;
+mod links;
 mod naming;
 mod negotiate;
 pub mod openapi;
@@ -30,6 +31,7 @@ mod system;
 mod tokens;
 
 pub use access::{ADMIN_GROUP, Authenticate, AuthenticationError, Caller};
+pub use links::{LinkError, Links, NoLinks, Question, Word};
 pub use plane::{Admission, Info, NoStatus, Plane, PlaneParts, StatusSource};
 pub use problem::Problem;
 pub use routes::router;

@@ -64,7 +64,9 @@ fn is_offered(viewpoint: &Viewpoint, route: &Route) -> bool {
         | Shape::Overviews(_)
         | Shape::ByKri
         | Shape::Apply
-        | Shape::Token => true,
+        | Shape::Token
+        | Shape::ZoneAnswer => true,
+        Shape::Word { of_zone, .. } => of_zone == matches!(viewpoint, Viewpoint::Zone { .. }),
     }
 }
 
@@ -93,6 +95,12 @@ fn operation(route: &Route) -> Operation {
             .response("405", problem("It is not written on this plane.")),
         Shape::Apply => apply(operation),
         Shape::Token => token(operation),
+        Shape::ZoneAnswer => operation
+            .response("200", json_answer("What the zone says.", free_object()))
+            .response("405", problem("It is asked on another plane."))
+            .response("502", problem("The zone could not answer."))
+            .response("504", problem("The zone did not answer in time.")),
+        Shape::Word { has_kind, .. } => word(operation, has_kind),
     };
     if route.path.contains('{') {
         operation = operation.response("404", problem("There is no such resource."));
@@ -178,6 +186,16 @@ fn token(operation: OperationBuilder) -> OperationBuilder {
         ))
         .response("200", ResponseBuilder::new().description("The token.").content("text/plain", content).build())
         .response("405", problem("This plane does not make such tokens."))
+}
+
+fn word(operation: OperationBuilder, has_kind: bool) -> OperationBuilder {
+    let kind = ParameterBuilder::new().name("kind").parameter_in(ParameterIn::Query).required(Required::True);
+    let kind = kind.description(Some("The kind of resource, such as MeshService.")).schema(Some(text_schema())).build();
+    let operation = if has_kind { operation.parameter(kind) } else { operation };
+    operation
+        .response("200", json_answer("What comes of it.", free_object()))
+        .response("405", problem("It is said on another plane."))
+        .response("409", problem("There is nothing to say it on."))
 }
 
 fn body(schema: RefOr<Schema>) -> utoipa::openapi::request_body::RequestBody {

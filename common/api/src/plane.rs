@@ -7,7 +7,7 @@ use atoll_store::{Store, TableSnapshot};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Authenticate, IssueTokens};
+use crate::{Authenticate, IssueTokens, Links};
 
 /// A plane, as the API sees it; clones share it.
 #[derive(Clone)]
@@ -43,6 +43,8 @@ pub struct PlaneParts {
     pub status: Arc<dyn StatusSource>,
     /// Rules of this plane beyond what a document says by itself.
     pub admission: Arc<dyn Admission>,
+    /// Its links with other planes.
+    pub links: Arc<dyn Links>,
     /// What `GET /` says.
     pub info: Info,
     /// What `GET /config` shows: the effective configuration, secrets redacted.

@@ -15,7 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     Plane, Problem,
     access::{self, Operation, Subject, Verb},
-    apply,
+    apply, links,
     problem::title,
     query::Ask,
     resources, system, tokens,
@@ -44,6 +44,15 @@ pub enum Shape {
     Apply,
     /// Takes a request for a token, gives the token.
     Token,
+    /// Gives what a zone says of itself.
+    ZoneAnswer,
+    /// Takes an operator's word on a link.
+    Word {
+        /// Offered on zones, not on global.
+        of_zone: bool,
+        /// It names a kind.
+        has_kind: bool,
+    },
 }
 
 /// One row.
@@ -104,6 +113,7 @@ async fn unknown_method(State(plane): State<Plane>, request: Request) -> Respons
 pub fn table() -> Vec<Route> {
     let mut rows = about_the_plane();
     rows.extend(many_kinds());
+    rows.extend(links::rows());
     for kind in Kind::ALL {
         rows.extend(of_kind(*kind));
     }
@@ -309,7 +319,7 @@ fn paths(kind: Kind) -> (Vec<(String, &'static str, &'static str)>, String) {
     }
 }
 
-fn row(
+pub(crate) fn row(
     method: Method,
     path: &str,
     id: &str,

@@ -6,6 +6,7 @@ mod access;
 mod apply;
 mod bad_input;
 mod global_scoped;
+mod links;
 mod lists;
 mod meshes;
 mod openapi;

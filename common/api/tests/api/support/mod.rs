@@ -92,6 +92,7 @@ impl Api {
             tokens: Arc::new(Names),
             status: Arc::new(Names),
             admission: Arc::new(AdmitAll),
+            links: Arc::new(Names),
             info,
             config: json!({"store": {"url": "postgres://atoll:*****@db/atoll"}}),
             ready: Arc::new(|| Ok(())),
@@ -167,7 +168,7 @@ pub(crate) fn timeout(name: &str, mesh: &str) -> Value {
 }
 
 /// Knows one administrator and one reader by name, and a status for services.
-struct Names;
+pub(crate) struct Names;
 
 impl Authenticate for Names {
     fn authenticate(&self, token: &str) -> Result<Caller, AuthenticationError> {
