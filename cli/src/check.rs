@@ -1,158 +1,152 @@
 //! `atoll check`: whether the federation is well, a line for each point.
+//!
+//! ```text
+//!   plane ─▶ zones: online, in sync, held ─▶ from each zone: ingresses of the others ─▶ names of all zones, compared
+//! ```
 
-use std::{io::Write, process::ExitCode};
+use std::{collections::BTreeMap, io::Write, process::ExitCode, time::Duration};
 
 use clap::Args;
+use futures::future::join_all;
+use http::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::{Connection, client::Client, columns, output::Table};
+use crate::{
+    Connection,
+    client::Client,
+    output::{self, Format, Ordered, Table},
+};
 
-/// Checks the federation: global, zones, links, published addresses.
+mod ingresses;
+mod names;
+mod point;
+mod zones;
+
+pub use point::{Point, Verdict};
+
+/// Names travel with changes: what a zone lacks is looked for again after this.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Checks the federation: global, zones, links, ingresses as the other zones see them, names.
 #[derive(Debug, Args)]
-pub struct Check {}
-
-/// One point.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Point {
-    /// Whether it holds.
-    pub verdict: Verdict,
-    /// What was looked at.
-    pub what: String,
-    /// What was seen, or what to do.
-    pub detail: String,
-}
-
-/// Whether a point holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It holds.
-    Ok,
-    /// It does not, and that may be meant.
-    Note,
-    /// It does not.
-    Fail,
+pub struct Check {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
 }
 
 impl Check {
     /// Runs the command; exit code 1 when a point fails.
     ///
     /// # Errors
-    /// When global cannot be reached at all.
+    /// When the plane cannot be reached at all.
     pub async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let client = Client::of(connection)?;
-        let index = client.get_json(&[], &[]).await?;
-        let who = client.get_json(&["who-am-i"], &[]).await?;
-        let ready = client.call(http::Method::GET, &["ready"], &[], None).await?;
-        let zones = client.list(&["zones", "_overview"], &[]).await?;
-        let addresses = client.list(&["meshzoneaddresses"], &[]).await?;
-        let not_ready = (!ready.status.is_success()).then(|| ready.problem().detail);
-        let mut points = vec![plane(&client, &index, &who), readiness(not_ready)];
-        points.extend(zones_and_links(&zones, &addresses));
-        print(&points, out)?;
+        let points = all(&client).await?;
+        self.print(&points, out)?;
         let failed = points.iter().any(|point| point.verdict == Verdict::Fail);
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
-}
 
-fn print(points: &[Point], out: &mut dyn Write) -> std::io::Result<()> {
-    let mut table = Table::new(&["", "CHECK", "DETAIL"]);
-    for point in points {
-        let mark = match point.verdict {
-            Verdict::Ok => "ok",
-            Verdict::Note => "note",
-            Verdict::Fail => "FAIL",
-        };
-        table.row([mark.to_owned(), point.what.clone(), point.detail.clone()]);
-    }
-    table.print(out)
-}
-
-fn point(holds: bool, what: impl Into<String>, detail: impl Into<String>) -> Point {
-    let verdict = if holds { Verdict::Ok } else { Verdict::Fail };
-    Point { verdict, what: what.into(), detail: detail.into() }
-}
-
-fn plane(client: &Client, index: &Value, who: &Value) -> Point {
-    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-    let detail = format!(
-        "{} {} ({}) at {}, as {}",
-        text(&index["atoll"]["product"]),
-        text(&index["atoll"]["version"]),
-        text(&index["atoll"]["mode"]),
-        client.url(),
-        text(&who["name"]),
-    );
-    point(true, "control plane", detail)
-}
-
-fn readiness(not_ready: Option<String>) -> Point {
-    match not_ready {
-        None => point(true, "ready", "its store takes writes"),
-        Some(why) => point(false, "ready", why),
+    fn print(&self, points: &[Point], out: &mut dyn Write) -> anyhow::Result<()> {
+        match self.output {
+            Format::Table => {
+                let mut table = Table::new(&["", "CHECK", "DETAIL"]);
+                for point in points {
+                    table.row([point.verdict.mark().to_owned(), point.what.clone(), point.detail.clone()]);
+                }
+                table.print(out)?;
+            }
+            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(points)?)?,
+            Format::Yaml => {
+                let items: Ordered = serde_json::from_str(&serde_json::to_string(points)?)?;
+                output::documents(items, out)?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// Each zone: online, in sync, with an address for the others.
-fn zones_and_links(zones: &[Value], addresses: &[Value]) -> Vec<Point> {
-    if zones.is_empty() {
-        let detail = "none has joined; `atoll token zone NAME` makes the token by which one joins";
-        return vec![Point { verdict: Verdict::Note, what: "zones".to_owned(), detail: detail.to_owned() }];
+/// Every point, in the order in which they are looked at.
+async fn all(client: &Client) -> anyhow::Result<Vec<Point>> {
+    let index = client.get_json(&[], &[]).await?;
+    let who = client.get_json(&["who-am-i"], &[]).await?;
+    let ready = client.call(Method::GET, &["ready"], &[], None).await?;
+    let not_ready = (!ready.status.is_success()).then(|| ready.problem().detail);
+    let mut points = vec![zones::plane(client, &index, &who), zones::readiness(not_ready)];
+    match index["atoll"]["zone"].as_str() {
+        Some(zone) => points.extend(of_zone(client, zone).await?),
+        None => points.extend(federation(client).await?),
     }
-    zones.iter().flat_map(|zone| of_zone(zone, addresses)).collect()
+    Ok(points)
 }
 
-fn of_zone(zone: &Value, addresses: &[Value]) -> Vec<Point> {
-    let name = zone["name"].as_str().unwrap_or("?");
-    let insight = &zone["zoneInsight"];
-    let is_online = insight["online"] == true;
-    let since = insight["since"].as_str().unwrap_or("?");
-    let online = if is_online {
-        format!("since {since}")
-    } else {
-        format!("offline since {since}; is its zone-cp running, and can it reach this plane's link port?")
-    };
-    let sync = &insight["sync"];
-    let in_sync = sync["state"] == "InSync";
-    let mut points = vec![
-        point(is_online, format!("zone {name} online"), online),
-        point(in_sync, format!("zone {name} in sync"), columns::sync(sync)),
-    ];
-    let own: Vec<String> = addresses
-        .iter()
-        .filter(|address| address["labels"]["kuma.io/zone"] == name)
-        .map(|address| format!("{}:{}", address["spec"]["address"].as_str().unwrap_or("?"), address["spec"]["port"]))
-        .collect();
-    points.push(Point {
-        verdict: if own.is_empty() { Verdict::Note } else { Verdict::Ok },
-        what: format!("zone {name} ingress"),
-        detail: if own.is_empty() {
-            "no ingress is ready: other zones cannot reach its services".to_owned()
-        } else {
-            format!("published at {}", own.join(", "))
-        },
-    });
+/// What global knows, and what its zones say.
+async fn federation(client: &Client) -> anyhow::Result<Vec<Point>> {
+    let zones = client.list(&["zones", "_overview"], &[]).await?;
+    let addresses = client.list(&["meshzoneaddresses"], &[]).await?;
+    let mut points = zones::all(&zones, &addresses);
+    let online: Vec<&str> = zones.iter().filter(|zone| zones::is_online(zone)).filter_map(|zone| zone["name"].as_str()).collect();
+    let probed = join_all(online.iter().map(|zone| asked(client, zone, "_probe"))).await;
+    for (zone, answer) in online.iter().zip(probed) {
+        match answer {
+            Ok(answer) => points.extend(ingresses::judge(zone, &answer, &zones, &addresses)),
+            Err(point) => points.push(point),
+        }
+    }
+    let generators = client.list(&["hostnamegenerators"], &[]).await?;
+    points.extend(names_of(client, &online, &zones, &generators).await);
+    Ok(points)
+}
+
+/// One zone, asked at its own plane.
+async fn of_zone(client: &Client, zone: &str) -> anyhow::Result<Vec<Point>> {
+    let known = client.list(&["zones", "_overview"], &[]).await?;
+    let own = known.iter().find(|known| known["name"] == zone);
+    let mut points: Vec<Point> = own.map(zones::own_link).unwrap_or_default();
+    match asked(client, zone, "_probe").await {
+        Ok(answer) => points.extend(ingresses::judge(zone, &answer, &[], &[])),
+        Err(point) => points.push(point),
+    }
+    points.extend(names_of(client, &[zone], &[], &[]).await);
+    Ok(points)
+}
+
+async fn names_of(client: &Client, online: &[&str], zones: &[Value], generators: &[Value]) -> Vec<Point> {
+    let points = names_once(client, online, zones, generators).await;
+    if points.iter().all(|point| point.verdict != Verdict::Fail) {
+        return points;
+    }
+    tokio::time::sleep(SETTLE).await;
+    names_once(client, online, zones, generators).await
+}
+
+async fn names_once(client: &Client, online: &[&str], zones: &[Value], generators: &[Value]) -> Vec<Point> {
+    let (mut points, mut said) = (Vec::new(), BTreeMap::new());
+    let answers = join_all(online.iter().map(|zone| asked(client, zone, "_names"))).await;
+    for (zone, answer) in online.iter().zip(answers) {
+        match answer {
+            Ok(answer) => drop(said.insert((*zone).to_owned(), answer)),
+            Err(point) => points.push(point),
+        }
+    }
+    points.extend(names::judge(&said, zones, generators));
     points
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn verdicts(zone: Value, addresses: &[Value]) -> Vec<Verdict> {
-        zones_and_links(&[zone], addresses).into_iter().map(|point| point.verdict).collect()
-    }
-
-    #[test]
-    fn a_zone_is_judged_by_its_state_and_not_by_its_connection() {
-        let well = json!({"name": "gcp", "zoneInsight": {"online": true, "sync": {"state": "InSync", "revision": 3}}});
-        let address = json!({"labels": {"kuma.io/zone": "gcp"}, "spec": {"address": "10.0.0.1", "port": 10001}});
-        assert_eq!(verdicts(well.clone(), &[address]), [Verdict::Ok, Verdict::Ok, Verdict::Ok]);
-        assert_eq!(verdicts(well, &[]), [Verdict::Ok, Verdict::Ok, Verdict::Note]);
-        let behind = json!({"name": "gcp", "zoneInsight": {"online": true, "sync": {"state": "Behind", "revision": 3}}});
-        assert_eq!(verdicts(behind, &[]), [Verdict::Ok, Verdict::Fail, Verdict::Note]);
-        assert_eq!(verdicts(json!({"name": "gcp", "zoneInsight": {}}), &[])[..2], [Verdict::Fail, Verdict::Fail]);
-        assert_eq!(zones_and_links(&[], &[])[0].verdict, Verdict::Note);
+/// What a zone answers, or the point that says why it does not.
+async fn asked(client: &Client, zone: &str, question: &str) -> Result<Value, Point> {
+    let what = format!("zone {zone} answers {}", question.trim_start_matches('_'));
+    let answer = match client.call(Method::GET, &["zones", zone, question], &[], None).await {
+        Ok(answer) => answer,
+        Err(error) => return Err(Point::fail(what, format!("{error:#}"))),
+    };
+    match answer.status {
+        status if status.is_success() => {
+            serde_json::from_str(&answer.text).map_err(|error| Point::fail(what, format!("the answer cannot be read: {error}")))
+        }
+        // Older planes do not know the question.
+        StatusCode::BAD_GATEWAY | StatusCode::NOT_FOUND => Err(Point::note(what, answer.problem().detail)),
+        _ => Err(Point::fail(what, answer.problem().detail)),
     }
 }

@@ -24,6 +24,7 @@ pub mod kinds;
 pub mod lab;
 pub mod output;
 pub mod token;
+pub mod zone;
 
 /// Speaks with the control planes of Atoll.
 #[derive(Debug, Parser)]
@@ -63,8 +64,11 @@ pub enum Command {
     /// Issue tokens.
     #[command(subcommand)]
     Token(token::Token),
-    /// Check the federation: global, zones, links.
+    /// Check the federation: global, zones, links, ingresses, names.
     Check(check::Check),
+    /// Say what planes leave to people: held deletions, another history.
+    #[command(subcommand)]
+    Zone(zone::Zone),
     /// Run two clouds on this machine, with real Envoys.
     #[command(subcommand)]
     Lab(lab::Command),
@@ -85,6 +89,7 @@ pub async fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::
         Command::Delete(command) => command.run(&connection, out).await,
         Command::Token(command) => command.run(&connection, out).await,
         Command::Check(command) => command.run(&connection, out).await,
+        Command::Zone(command) => command.run(&connection, out, err).await,
         Command::Lab(command) => lab::run(command, &connection).await.map(|()| ExitCode::SUCCESS),
         Command::Completion(command) => command.run(out),
     }

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The lab's global among the contexts of the command line.
-const CONTEXT: &str = "lab";
+pub(super) const CONTEXT: &str = "lab";
 /// A change of a document is everywhere long before.
 const SETTLE: Duration = Duration::from_secs(30);
 

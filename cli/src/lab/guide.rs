@@ -61,6 +61,10 @@ fn tries(lab: &Lab) -> Result<Vec<(String, Vec<String>)>> {
         vec![curl(lab, GCP, "orders.acme.corp")?],
     ));
     tries.push(("the zones, as global sees them".to_owned(), vec![format!("{atoll} get zones")]));
+    tries.push((
+        "whether all is well: links, ingresses as the other zone sees them, names".to_owned(),
+        vec![format!("{atoll} check")],
+    ));
     tries.push(("one request, hop by hop".to_owned(), vec![format!("{atoll} lab trace")]));
     tries.push(("a third cloud joins, and its gateway has the catalog".to_owned(), vec![format!("{atoll} lab zone add aws")]));
     tries.push((

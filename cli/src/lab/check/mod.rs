@@ -11,6 +11,7 @@ pub mod p08_address;
 pub mod p09_names;
 pub mod p10_third_zone;
 pub mod p11_tables;
+pub mod p12_command;
 pub mod scene;
 pub mod stream;
 
@@ -38,7 +39,7 @@ struct Point {
 }
 
 /// All points, in order. Each leaves the lab as it found it.
-const POINTS: [Point; 11] = [
+const POINTS: [Point; 12] = [
     Point { number: 1, title: "five patterns, counted at every hop", run: |scene| Box::pin(p01_patterns::check(scene)) },
     Point { number: 2, title: "what the outside sees of the mesh's TLS", run: |scene| Box::pin(p02_certificates::check(scene)) },
     Point { number: 3, title: "a permission comes and goes", run: |scene| Box::pin(p03_permissions::check(scene)) },
@@ -50,6 +51,7 @@ const POINTS: [Point; 11] = [
     Point { number: 9, title: "names", run: |scene| Box::pin(p09_names::check(scene)) },
     Point { number: 10, title: "a third zone joins under load", run: |scene| Box::pin(p10_third_zone::check(scene)) },
     Point { number: 11, title: "tables that a person can read", run: |scene| Box::pin(p11_tables::check(scene)) },
+    Point { number: 12, title: "`atoll check` sees what is so", run: |scene| Box::pin(p12_command::check(scene)) },
 ];
 
 /// Flags of `atoll lab check`.

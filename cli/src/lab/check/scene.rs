@@ -33,6 +33,8 @@ const START: Duration = Duration::from_secs(120);
 /// What the checks wait for happens well before; each says how long it took.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The folder of the command line's contexts, in the scene's folder.
+const CONTEXTS: &str = "contexts";
 /// The name of the catalog outside the mesh.
 pub const CATALOG: &str = "catalog.acme.corp";
 /// The name of the orders outside the mesh.
@@ -63,7 +65,7 @@ impl Scene {
             .args(["lab", "up", "--store", store, "--offset", &offset.to_string()])
             .args(["--dns-upstream", &resolver.address.to_string()])
             .env("ATOLL_LAB_DIR", &folder)
-            .env("ATOLL_CONFIG", folder.join("contexts"))
+            .env("ATOLL_CONFIG", folder.join(CONTEXTS))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -137,6 +139,11 @@ impl Scene {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder)?;
         Ok(folder)
+    }
+
+    /// Where the command line keeps its contexts.
+    pub fn contexts(&self) -> PathBuf {
+        self.folder.join(CONTEXTS)
     }
 
     /// Global's REST.
