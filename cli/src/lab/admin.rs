@@ -80,11 +80,6 @@ impl Admin {
         Ok(all.iter().filter_map(|stat| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?))).collect())
     }
 
-    /// The bins of the histograms whose names match.
-    pub async fn histograms(&self, filter: &str) -> Result<Value> {
-        self.json(&format!("/stats?format=json&type=Histograms&histogram_buckets=detailed&filter={}", escape(filter))).await
-    }
-
     /// The sum of the counters whose names match.
     pub async fn sum(&self, filter: &str) -> Result<u64> {
         Ok(self.stats(filter).await?.values().sum())

@@ -36,7 +36,7 @@ pub enum Command {
     Status,
     /// What a member of the lab wrote.
     Logs {
-        /// One of the names in `atoll lab status`, or `<zone>-gateway-access`.
+        /// One of the names in `atoll lab status`, or `NAME-access` for the access log of a gateway, sidecar or ingress.
         name: String,
         /// Goes on until Ctrl-C.
         #[arg(long, short)]

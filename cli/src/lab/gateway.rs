@@ -235,7 +235,7 @@ fn access_log_format() -> Value {
         "first_byte_ms": "%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:ms)%",
         "connect_ms": "%COMMON_DURATION(US_CX_BEG:US_CX_END:ms)%",
         "handshake_ms": "%COMMON_DURATION(US_CX_END:US_HS_END:ms)%",
-        "peer": "%DOWNSTREAM_REMOTE_ADDRESS%",
+        "peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
         "local": "%DOWNSTREAM_LOCAL_ADDRESS%",
         "sni": "%REQUESTED_SERVER_NAME%",
         "tls_version": "%DOWNSTREAM_TLS_VERSION%",

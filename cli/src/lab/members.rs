@@ -110,6 +110,7 @@ impl Lab {
             .flag("--readiness-port", READINESS_PORT.to_string())
             .flag("--binary-path", &self.programs.envoy)
             .flag("--config-dir", &config)
+            .flag("--access-log", self.layout.log(&format!("{name}-access")))
             .flag("--drain-time", "3s")
             .flag("--concurrency", "1");
         if let Some(outbounds) = outbounds {

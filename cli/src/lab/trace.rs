@@ -1,22 +1,18 @@
 //! `atoll lab trace`: one request, hop by hop. Every value is read from the program that did the hop: the client's own TLS
-//! session, the gateways' access logs (found by the request's id), and what the sidecars' and the ingress' counters moved by.
+//! session, and the access logs of gateways, sidecars and ingress. The gateways' lines are found by the request's id, and from
+//! each connection the next one by its address: where one program's connection begins, the next one's ends.
 
-pub mod counters;
 pub mod hops;
 pub mod request;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use self::{
-    counters::{Counters, Moved},
-    request::Sent,
-};
+use self::request::Sent;
 use super::{
     Lab,
-    admin::Admin,
     documents::GATEWAY,
     gateway::mesh_name,
     layout::{DNS_PORT, GATEWAY_PORT, at},
@@ -24,9 +20,7 @@ use super::{
     process,
 };
 
-/// Histograms of Envoy are merged every 5 s.
-const MERGE: Duration = Duration::from_secs(8);
-/// Access logs are written at once; see the gateways' flags.
+/// Access logs are written within a second of the end of a request or connection.
 const LOGS: Duration = Duration::from_secs(5);
 
 /// Flags of `atoll lab trace`.
@@ -37,38 +31,30 @@ pub struct Args {
     zone: String,
 }
 
-/// What was seen of one request.
+/// What was seen of one request. The connections carried no other one: the client opens one for it, and the gateways close
+/// theirs after each request.
 #[derive(Debug)]
 pub struct Trace {
     /// The zone that was asked.
     pub zone: String,
     /// By the client itself.
     pub sent: Sent,
-    /// In the access log of the zone's gateway.
+    /// From the client to the zone's gateway, by its sidecar.
+    pub inbound: Value,
+    /// By the zone's gateway.
     pub first: Value,
-    /// In the access log of gcp's gateway.
-    pub last: Value,
     /// What the mesh's DNS says of the upstream's name.
     pub resolved: String,
-    /// The zone's sidecar.
-    pub sidecar: Seen,
-    /// gcp's ingress.
-    pub ingress: Seen,
-    /// gcp's sidecar.
-    pub far: Seen,
-}
-
-/// What was seen of an Envoy of the mesh.
-#[derive(Debug)]
-pub struct Seen {
-    /// How its counters moved.
-    pub moved: Moved,
-    /// Its clusters, as it has them.
-    pub clusters: Value,
-    /// The SPIFFE ids and days of its own certificates.
-    pub identity: String,
-    /// Where its listeners are.
-    pub listeners: Value,
+    /// From the zone's gateway into the mesh, by its sidecar.
+    pub outbound: Value,
+    /// By gcp's ingress.
+    pub ingress: Value,
+    /// From the mesh to gcp's gateway, by its sidecar.
+    pub far: Value,
+    /// The protocols of the filter chain that took it there.
+    pub alpn: String,
+    /// By gcp's gateway.
+    pub last: Value,
 }
 
 /// Sends one request and prints its way.
@@ -76,38 +62,34 @@ pub async fn run(lab: &Lab, args: Args) -> Result<()> {
     if args.zone == GCP {
         bail!("from gcp the catalog is next door: nothing crosses. Use another zone");
     }
-    let address = at(lab.zone(&args.zone)?.sidecar(), GATEWAY_PORT);
-    let state = lab.state();
-    let admin = |member: Member| member.admin(&lab.layout, &state);
-    let admins =
-        [admin(Member::Sidecar(args.zone.clone()))?, admin(Member::Ingress(GCP.into()))?, admin(Member::Sidecar(GCP.into()))?];
-    let before = counters::read_all(&admins).await?;
+    print!("{}", hops::show(&follow(lab, args.zone).await?));
+    Ok(())
+}
+
+/// Sends one request and follows it.
+async fn follow(lab: &Lab, zone: String) -> Result<Trace> {
+    let address = at(lab.zone(&zone)?.sidecar(), GATEWAY_PORT);
     let sent = request::send(&lab.layout.ca(), "catalog.acme.corp", address).await?;
     if sent.status != 200 {
         bail!("{} from {address}: {}", sent.status, sent.body.trim());
     }
-    let first = logged(lab, &args.zone, &sent.id).await?;
-    let last = logged(lab, GCP, &sent.id).await?;
-    let name = mesh_name(GATEWAY, GCP);
-    let resolver = at(lab.zone(&args.zone)?.sidecar(), DNS_PORT);
-    let said = super::dns::ask(resolver, &name).await?;
-    let moved = wait_for_merge(&admins, &before).await?;
-    let [sidecar, ingress, far] = moved.try_into().map_err(|_| anyhow::anyhow!("three Envoys were asked"))?;
-    let trace = Trace {
-        sidecar: seen(&admins[0], sidecar).await?,
-        ingress: seen(&admins[1], ingress).await?,
-        far: seen(&admins[2], far).await?,
-        resolved: format!(
-            "{name} is {} (asked of {resolver})",
-            said.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        ),
-        zone: args.zone,
-        sent,
-        first,
-        last,
-    };
-    print!("{}", hops::show(&trace));
-    Ok(())
+    let near = Member::Sidecar(zone.clone());
+    let (first, last) = (logged(lab, &zone, &sent.id).await?, logged(lab, GCP, &sent.id).await?);
+    let inbound = connection(lab, &near, &sent.local.to_string()).await?;
+    let outbound = connection(lab, &near, text(&first, "upstream_local")).await?;
+    let ingress = connection(lab, &Member::Ingress(GCP.into()), text(&outbound, "upstream_local")).await?;
+    let far = connection(lab, &Member::Sidecar(GCP.into()), text(&ingress, "upstream_local")).await?;
+    for (from, to) in [(&inbound, &first), (&far, &last)] {
+        let (from, to) = (text(from, "upstream_local"), text(to, "peer"));
+        ensure!(from == to, "the sidecar spoke to the gateway from {from}, but the gateway took the request from {to}");
+    }
+    let alpn = protocols(lab, text(&far, "chain")).await?;
+    Ok(Trace { resolved: resolved(lab, &zone).await?, zone, sent, inbound, first, outbound, ingress, far, alpn, last })
+}
+
+/// A text in a line; empty when it is not there.
+fn text<'a>(line: &'a Value, name: &str) -> &'a str {
+    line[name].as_str().unwrap_or_default()
 }
 
 /// The line with the request's id in the access log of a zone's gateway.
@@ -115,40 +97,50 @@ pub async fn run(lab: &Lab, args: Args) -> Result<()> {
 /// # Errors
 /// When it is not written in time.
 pub async fn logged(lab: &Lab, zone: &str, id: &str) -> Result<Value> {
-    let log = lab.layout.log(&format!("{}-access", Member::Gateway(zone.to_owned()).name()));
+    let log = access_log(lab, &Member::Gateway(zone.to_owned()));
+    let line = newest(&log, |line| line["request_id"] == id).await;
+    line.with_context(|| format!("the request is not in {}", log.display()))
+}
+
+/// The newest connection from `peer` in the access log of a sidecar or ingress.
+async fn connection(lab: &Lab, member: &Member, peer: &str) -> Result<Value> {
+    let log = access_log(lab, member);
+    let line = newest(&log, |line| line["log"] == "connection" && line["peer"] == peer).await;
+    line.with_context(|| {
+        format!("the connection from {peer} is not in {}: was the lab started by another version?", log.display())
+    })
+}
+
+fn access_log(lab: &Lab, member: &Member) -> PathBuf {
+    lab.layout.log(&format!("{}-access", member.name()))
+}
+
+/// The newest line of a log that is the wanted one, once it is there.
+async fn newest(log: &std::path::Path, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
     let find = || -> Option<Value> {
-        let text = std::fs::read_to_string(&log).ok()?;
-        text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(|line| line["request_id"] == id)
+        let text = std::fs::read_to_string(log).ok()?;
+        text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(&wanted)
     };
     process::until(LOGS, async || find().is_some()).await;
-    find().with_context(|| format!("the request is not in {}", log.display()))
+    find()
 }
 
-async fn wait_for_merge(admins: &[Admin], before: &[Counters]) -> Result<Vec<Moved>> {
-    let merged = async || {
-        let Ok(after) = counters::read_all(admins).await else { return false };
-        before.iter().zip(&after).all(|(before, after)| after.moved_since(before).is_merged())
-    };
-    process::until(MERGE, merged).await;
-    let after = counters::read_all(admins).await?;
-    Ok(before.iter().zip(&after).map(|(before, after)| after.moved_since(before)).collect())
+/// What the mesh's DNS says of the name of gcp's gateway.
+async fn resolved(lab: &Lab, zone: &str) -> Result<String> {
+    let name = mesh_name(GATEWAY, GCP);
+    let resolver = at(lab.zone(zone)?.sidecar(), DNS_PORT);
+    let said = super::dns::ask(resolver, &name).await?;
+    let addresses = said.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Ok(format!("{name} is {addresses} (asked of {resolver})"))
 }
 
-async fn seen(admin: &Admin, moved: Moved) -> Result<Seen> {
-    let clusters = admin.json("/config_dump?resource=dynamic_active_clusters").await?;
-    let listeners = admin.json("/listeners?format=json").await?;
-    Ok(Seen { moved, clusters, listeners, identity: identity(&admin.json("/certs").await?) })
-}
-
-/// The URI names of an Envoy's own certificates, with when they end.
-fn identity(certs: &Value) -> String {
-    let all = certs["certificates"].as_array().cloned().unwrap_or_default();
-    let chains = all.iter().filter_map(|certificate| certificate["cert_chain"].as_array()).flatten();
-    let ids = chains.filter_map(|own| {
-        let uri = own["subject_alt_names"].as_array()?.iter().find_map(|name| name["uri"].as_str())?;
-        Some(format!("{uri} (until {})", own["expiration_time"].as_str().unwrap_or("?")))
-    });
-    let mut ids: Vec<String> = ids.collect();
-    ids.dedup();
-    if ids.is_empty() { "no certificate".to_owned() } else { ids.join(", ") }
+/// The protocols that a filter chain of gcp's sidecar takes: access logs do not tell the one that was negotiated.
+async fn protocols(lab: &Lab, chain: &str) -> Result<String> {
+    let admin = Member::Sidecar(GCP.into()).admin(&lab.layout, &lab.state())?;
+    let dump = admin.json("/config_dump?resource=dynamic_listeners").await?;
+    let listeners = dump["configs"].as_array().into_iter().flatten().map(|config| &config["active_state"]["listener"]);
+    let mut chains = listeners.flat_map(|listener| listener["filter_chains"].as_array().into_iter().flatten());
+    let found = chains.find(|found| found["name"] == chain).with_context(|| format!("gcp's sidecar has no chain {chain} now"))?;
+    let protocols = found["filter_chain_match"]["application_protocols"].as_array().into_iter().flatten();
+    Ok(protocols.filter_map(Value::as_str).collect::<Vec<_>>().join(", "))
 }
