@@ -29,9 +29,17 @@ impl Kri {
     }
 }
 
+impl Kri {
+    /// The text for a resource that came from a namespace of Kubernetes, which its readers expect in it.
+    pub fn in_namespace(&self, namespace: &str) -> String {
+        let short = self.kind.descriptor().short;
+        format!("kri_{short}_{}_{}_{namespace}_{}_{}", self.mesh, self.zone, self.name, self.section)
+    }
+}
+
 impl fmt::Display for Kri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "kri_{}_{}_{}__{}_{}", self.kind.descriptor().short, self.mesh, self.zone, self.name, self.section)
+        f.write_str(&self.in_namespace(""))
     }
 }
 

@@ -18,7 +18,7 @@ const SERVICES: [&str; 3] = ["MeshExternalService", "MeshMultiZoneService", "Mes
 
 /// Checks a spec.
 pub fn check(spec: &Value) -> Checked {
-    let (spec, untyped) = type_listeners(spec);
+    let (spec, untyped) = judgeable(spec);
     let mut checked = check_as::<Dataplane>(&spec, "", |dataplane, path| {
         let path = path.field("networking");
         match &dataplane.networking {
@@ -30,9 +30,14 @@ pub fn check(spec: &Value) -> Checked {
     checked
 }
 
-/// Names the listeners without a type, and gives them one, so that the rest of the document is judged too.
-fn type_listeners(spec: &Value) -> (Value, Vec<Violation>) {
+/// Names the listeners without a type, and gives them one, so that the rest of the document is judged too. A tag without a
+/// value has an empty one, as Kuma reads it, which is a fault of its own.
+fn judgeable(spec: &Value) -> (Value, Vec<Violation>) {
     let mut spec = spec.clone();
+    let tags = spec.pointer_mut("/networking/gateway/tags").and_then(Value::as_object_mut);
+    for (_, value) in tags.into_iter().flatten().filter(|(_, value)| value.is_null()) {
+        *value = "".into();
+    }
     let mut faults = Vec::new();
     let listeners = spec.pointer_mut("/networking/listeners").and_then(Value::as_array_mut);
     for (i, listener) in listeners.into_iter().flatten().enumerate() {
@@ -317,8 +322,18 @@ mod tests {
         );
         let ingress = json!({"type": "ZoneIngress", "address": "1.1.1.1", "port": 80});
         assert_eq!(
-            fields(json!({"address": "1.1.1.1", "inbound": [{"port": 80}], "listeners": [ingress]})),
-            ["networking.listeners[0]"]
+            fields(json!({"address": "1.1.1.1", "inbound": [{"port": 80}], "listeners": [ingress, {}]})),
+            [
+                "networking.listeners[0]",
+                "networking.listeners[1].address",
+                "networking.listeners[1].port",
+                "networking.listeners[1].type"
+            ]
+        );
+        let tags = json!({"kuma.io/service": "web", "version": null, "kuma.io/protocol": "http"});
+        assert_eq!(
+            fields(json!({"address": "1.1.1.1", "gateway": {"tags": tags}, "admin": {"port": 0}})),
+            [r#"networking.gateway.tags["kuma.io/protocol"]"#, r#"networking.gateway.tags["version"]"#]
         );
     }
 }
