@@ -2,25 +2,36 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use atoll_runtime::tls;
-use http::{Method, StatusCode};
-use reqwest::Url;
+use http::{Method, StatusCode, header};
+use reqwest::{Response, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::{Connection, context::Contexts, output::Ordered};
 
+mod refusal;
+mod retry;
+
+pub use refusal::{Fault, Problem};
+use refusal::{Where, unreachable};
+use retry::Retries;
+
 /// How long one request may take.
 const TIME: Duration = Duration::from_secs(30);
+/// How long a stream may last; it is watched by its keep-alives.
+const STREAM_TIME: Duration = Duration::from_secs(365 * 86_400);
 /// Items of one page.
 const PAGE: usize = 1000;
 
 /// A plane.
 pub struct Client {
     http: reqwest::Client,
-    url: Url,
+    place: Where,
     token: Option<String>,
+    retries: Retries,
 }
 
 #[derive(Deserialize)]
@@ -36,34 +47,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its body.
     pub text: String,
-}
-
-/// What a plane says when it refuses.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Problem {
-    /// What could not be done.
-    pub title: String,
-    /// Why.
-    pub detail: String,
-    /// The faulty fields.
-    pub invalid_parameters: Vec<Fault>,
-    /// Results per document, of an apply.
-    pub results: Vec<Value>,
-}
-
-/// A faulty field.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Fault {
-    /// Its path.
-    pub field: String,
-    /// What is wrong.
-    pub reason: String,
-    /// Line in the YAML that was sent.
-    pub line: Option<usize>,
-    /// Column there.
-    pub column: Option<usize>,
+    /// Who gave it.
+    place: Where,
 }
 
 impl Client {
@@ -72,23 +57,29 @@ impl Client {
     /// # Errors
     /// When there is no context, or its URL or CA cannot be used.
     pub fn of(connection: &Connection) -> anyhow::Result<Self> {
-        let context = Contexts::open(connection)?.chosen(connection)?;
+        let contexts = Contexts::open(connection)?;
+        let name = contexts.chosen_name(connection)?;
+        let context = contexts.read(&name)?;
         let url: Url = context.url.parse().with_context(|| format!("{:?} in the context is no URL", context.url))?;
         let mut builder = reqwest::Client::builder().timeout(TIME).connect_timeout(Duration::from_secs(5)).no_proxy();
+        tls::install_provider();
         if url.scheme() == "https" {
-            tls::install_provider();
-            let ca = context.ca.context("the context has no CA certificate for https; add it again from operator.yaml")?;
+            let ca = context.ca.with_context(|| {
+                format!(
+                    "the context {name:?} has no CA certificate for https: `atoll context add --name {name} --ca-file CA.pem`"
+                )
+            })?;
             let roots = tls::roots_from_pem(&ca).context("the CA certificate in the context cannot be used")?;
             let config = tls::client_config(roots, None, &[b"h2", b"http/1.1"])?;
             builder = builder.tls_backend_preconfigured(rustls::ClientConfig::clone(&config));
         }
         let http = builder.build().context("cannot set up HTTP")?;
-        Ok(Self { http, url, token: context.token })
+        Ok(Self { http, place: Where { url, context: name }, token: context.token, retries: Retries::default() })
     }
 
     /// Where the plane is.
     pub fn url(&self) -> &Url {
-        &self.url
+        &self.place.url
     }
 
     /// GET; the answer's status is a success.
@@ -106,6 +97,18 @@ impl Client {
     pub async fn get_json(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<Value> {
         let answer = self.get(path, query).await?;
         serde_json::from_str(&answer.text).with_context(|| self.not_a_plane())
+    }
+
+    /// The JSON of a GET, unless there is nothing at the path.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn find(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<Option<Value>> {
+        let answer = self.call(Method::GET, path, query, None).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        serde_json::from_str(&answer.refuse()?.text).map(Some).with_context(|| self.not_a_plane())
     }
 
     /// All items of a list, page by page.
@@ -144,10 +147,29 @@ impl Client {
     }
 
     fn not_a_plane(&self) -> String {
-        format!("{} did not answer as a control plane does; is the context right?", self.url)
+        format!("{} did not answer as a control plane does; is the context {:?} right?", self.place.url, self.place.context)
     }
 
-    /// Sends a request; the answer may be a refusal.
+    /// Opens a stream of server-sent events; the answer may be a refusal.
+    ///
+    /// # Errors
+    /// When the plane cannot be reached.
+    pub async fn stream(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<Response> {
+        let request = self.request(Method::GET, self.address(path, query)?).timeout(STREAM_TIME);
+        request.header(header::ACCEPT, "text/event-stream").send().await.map_err(|error| unreachable(&self.place, &error))
+    }
+
+    /// Reads an answer to the end.
+    ///
+    /// # Errors
+    /// When it breaks off.
+    pub async fn read(&self, response: Response) -> reqwest::Result<Answer> {
+        let status = response.status();
+        Ok(Answer { status, text: response.text().await?, place: self.place.clone() })
+    }
+
+    /// Sends a request; the answer may be a refusal. A write carries an `Idempotency-Key`, so that it is repeated without harm
+    /// when the plane cannot be reached for a moment or its answer is lost.
     ///
     /// # Errors
     /// When the plane cannot be reached.
@@ -158,69 +180,62 @@ impl Client {
         query: &[(&str, String)],
         body: Option<(&'static str, String)>,
     ) -> anyhow::Result<Answer> {
-        let mut url = self.url.clone();
-        url.path_segments_mut().map_err(|()| anyhow::anyhow!("{} cannot have a path", self.url))?.pop_if_empty().extend(path);
+        let url = self.address(path, query)?;
+        let key = (!method.is_safe()).then(|| Uuid::new_v4().to_string());
+        let mut tries = self.retries.begin();
+        loop {
+            let mut request = self.request(method.clone(), url.clone()).header(header::ACCEPT, "application/json");
+            if let Some((content_type, text)) = &body {
+                request = request.header(header::CONTENT_TYPE, *content_type).body(text.clone());
+            }
+            if let Some(key) = &key {
+                request = request.header("idempotency-key", key);
+            }
+            let answered = match request.send().await {
+                Ok(response) => {
+                    let after = retry::after(response.headers());
+                    self.read(response).await.map(|answer| (answer, after))
+                }
+                Err(error) => Err(error),
+            };
+            let (why, after) = match answered {
+                Ok((answer, after)) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
+                    if key.is_none() || tries.is_last() {
+                        return Ok(answer);
+                    }
+                    (answer.problem().told(), after)
+                }
+                Ok((answer, _)) => return Ok(answer),
+                // Who was never reached is not waited for: the context may be wrong. Who was, may be starting again.
+                Err(error) if key.is_none() || tries.is_last() || (error.is_connect() && tries.is_first()) => {
+                    return Err(unreachable(&self.place, &error));
+                }
+                Err(error) => (refusal::cause(&error), None),
+            };
+            tries.wait(&self.place.url, &why, after).await;
+        }
+    }
+
+    fn address(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<Url> {
+        let mut url = self.place.url.clone();
+        url.path_segments_mut()
+            .map_err(|()| anyhow::anyhow!("{} cannot have a path", self.place.url))?
+            .pop_if_empty()
+            .extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url).header("accept", "application/json");
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+        Ok(url)
+    }
+
+    fn request(&self, method: Method, url: Url) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         }
-        if let Some((content_type, text)) = body {
-            request = request.header("content-type", content_type).body(text);
-        }
-        let response = request.send().await.map_err(|error| unreachable(&self.url, &error))?;
-        let status = response.status();
-        let text = response.text().await.with_context(|| format!("the answer of {} broke off", self.url))?;
-        Ok(Answer { status, text })
     }
 }
 
-fn unreachable(url: &Url, error: &reqwest::Error) -> anyhow::Error {
-    let mut cause = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        cause = inner.to_string();
-        source = inner.source();
-    }
-    if cause.contains("certificate") || cause.contains("UnknownIssuer") {
-        return anyhow::anyhow!(
-            "{url} shows a certificate that the context's CA did not sign ({cause}); add the context again from that plane's \
-             operator.yaml"
-        );
-    }
-    anyhow::anyhow!("cannot reach the control plane at {url} ({cause}); is it running, and is the context right?")
-}
-
-impl Answer {
-    /// The problem document of a refusal.
-    pub fn problem(&self) -> Problem {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| Problem {
-            title: self.status.to_string(),
-            detail: self.text.chars().take(300).collect(),
-            ..Problem::default()
-        })
-    }
-
-    /// The answer, unless it is a refusal.
-    ///
-    /// # Errors
-    /// What the plane says, with what can be done about it.
-    pub fn refuse(self) -> anyhow::Result<Self> {
-        if self.status.is_success() {
-            return Ok(self);
-        }
-        let problem = self.problem();
-        let faults = problem.invalid_parameters.iter().map(|fault| format!("\n  {}: {}", fault.field, fault.reason));
-        let faults: String = faults.collect();
-        match self.status {
-            StatusCode::UNAUTHORIZED => bail!(
-                "the control plane does not accept the context's token ({}); add the context again, on the plane's host \
-                 `global-cp reset-operator` makes a new credential",
-                problem.detail
-            ),
-            _ => bail!("{}: {}{faults}", problem.title, problem.detail),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,13 @@
 //! The columns that are useful per kind.
 
-use atoll_model::{Kind, Scope, Timestamp};
+use atoll_model::{Kind, Scope, Timestamp, labels};
 use serde_json::Value;
 
-use crate::output::Table;
+use crate::output::{Listing, Table};
 
 /// A table of resources of one kind; of zones: of their overviews. `now` is for ages.
-pub fn table(kind: Kind, items: &[Value], now: Timestamp) -> Table {
-    let columns = of(kind);
+pub fn table(kind: Kind, format: Listing, items: &[Value], now: Timestamp) -> Table {
+    let columns = of(kind, format);
     let headings: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
     let mut table = Table::new(&headings);
     for item in items {
@@ -16,9 +16,14 @@ pub fn table(kind: Kind, items: &[Value], now: Timestamp) -> Table {
     table
 }
 
+/// The headings, and the cells of one resource.
+pub fn row(kind: Kind, format: Listing, item: &Value, now: Timestamp) -> (Vec<&'static str>, Vec<String>) {
+    of(kind, format).into_iter().map(|(heading, cell)| (heading, cell(item, now))).unzip()
+}
+
 type Cell = fn(&Value, Timestamp) -> String;
 
-fn of(kind: Kind) -> Vec<(&'static str, Cell)> {
+fn of(kind: Kind, format: Listing) -> Vec<(&'static str, Cell)> {
     let mut columns: Vec<(&'static str, Cell)> = Vec::new();
     if kind.descriptor().scope == Scope::Mesh {
         columns.push(("MESH", |item, _| text(&item["mesh"])));
@@ -29,7 +34,19 @@ fn of(kind: Kind) -> Vec<(&'static str, Cell)> {
         columns.push(("ZONE", |item, _| text(&item["labels"]["kuma.io/zone"])));
     }
     columns.push(("AGE", |item, now| age(&item["creationTime"], now)));
+    if format == Listing::Wide {
+        columns.push(("CHANGED", |item, now| age(&item["modificationTime"], now)));
+        columns.push(("LABELS", |item, _| own_labels(&item["labels"])));
+        columns.push(("KRI", |item, _| text(&item["kri"])));
+    }
     columns
+}
+
+/// The labels that people or planes gave; not those that every resource has.
+fn own_labels(all: &Value) -> String {
+    let given = all.as_object().into_iter().flatten().filter(|(key, _)| !labels::COMPUTED.contains(&key.as_str()));
+    let pairs: Vec<String> = given.map(|(key, value)| format!("{key}={}", text(value))).collect();
+    if pairs.is_empty() { "-".to_owned() } else { pairs.join(",") }
 }
 
 /// What only this kind has.
@@ -37,8 +54,11 @@ fn own(kind: Kind) -> &'static [(&'static str, Cell)] {
     match kind {
         Kind::Mesh => &[],
         Kind::Zone => &[
-            ("ENABLED", |item, _| yes(item["zone"]["enabled"] != false)),
-            ("ONLINE", |item, _| yes(item["zoneInsight"]["online"] == true)),
+            ("ENABLED", |item, _| yes(item["zone"]["enabled"] != false && item["enabled"] != false)),
+            ("ONLINE", |item, _| {
+                // Only overviews tell; the events of a watch have none.
+                if item["zoneInsight"].is_null() { "-".to_owned() } else { yes(item["zoneInsight"]["online"] == true) }
+            }),
             ("SYNC", |item, _| sync(&item["zoneInsight"]["sync"])),
         ],
         Kind::Dataplane => &[
@@ -121,7 +141,8 @@ pub fn sync(sync: &Value) -> String {
     }
 }
 
-fn age(created: &Value, now: Timestamp) -> String {
+/// How long ago something was, in its largest unit.
+pub fn age(created: &Value, now: Timestamp) -> String {
     let Some(created) = created.as_str().and_then(|text| text.parse::<Timestamp>().ok()) else { return "-".to_owned() };
     let seconds = (now - created).num_seconds().max(0);
     match seconds {
@@ -140,7 +161,7 @@ mod tests {
 
     fn check(kind: Kind, item: Value, expected: &str) {
         let mut out = Vec::new();
-        table(kind, &[item], "2026-01-01T01:00:00Z".parse().unwrap()).print(&mut out).unwrap();
+        table(kind, Listing::Table, &[item], "2026-01-01T01:00:00Z".parse().unwrap()).print(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let row = text.lines().nth(1).unwrap();
         assert_eq!(row.split_whitespace().collect::<Vec<_>>().join(" "), expected);
@@ -169,5 +190,24 @@ mod tests {
             json!({"name": "a", "mesh": "default", "spec": {"targetRef": {"kind": "Dataplane", "labels": {"app": "x"}}}}),
             "default a Dataplane[app=x] - -",
         );
+    }
+
+    #[test]
+    fn wide_tables_have_labels_and_kri() {
+        let item = json!({
+            "type": "MeshTimeout", "mesh": "default", "name": "all", "creationTime": "2026-01-01T00:00:00Z",
+            "modificationTime": "2026-01-01T00:59:30Z", "kri": "kri_mt_default___all_",
+            "labels": {"team": "shop", "kuma.io/origin": "global", "kuma.io/display-name": "all", "kuma.io/mesh": "default"},
+            "spec": {"targetRef": {"kind": "Dataplane", "labels": {"app": "web"}}},
+        });
+        let short = json!({"mesh": "default", "name": "b", "spec": {}});
+        let mut out = Vec::new();
+        table(Kind::MeshTimeout, Listing::Wide, &[item, short], "2026-01-01T01:00:00Z".parse().unwrap()).print(&mut out).unwrap();
+        let expected = "\
+MESH     NAME  TARGET              ZONE  AGE  CHANGED  LABELS     KRI
+default  all   Dataplane[app=web]  -     60m  30s      team=shop  kri_mt_default___all_
+default  b     Mesh                -     -    -        -          -
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

@@ -7,8 +7,14 @@ use clap_complete::Shell;
 
 use crate::Cli;
 
+const EXAMPLES: &str = "Examples:
+  atoll completion bash >~/.local/share/bash-completion/completions/atoll
+  atoll completion zsh >~/.zfunc/_atoll
+  atoll completion fish >~/.config/fish/completions/atoll.fish";
+
 /// Prints the completion script of a shell.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Completion {
     /// The shell.
     pub shell: Shell,

@@ -9,10 +9,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use atoll_runtime::files;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::{Connection, output::Table};
+
+mod show;
 
 /// A control plane and the credential for it. The same form as `operator.yaml` of a plane's first start.
 #[derive(Clone, Serialize, Deserialize)]
@@ -31,22 +33,54 @@ pub struct Context {
 /// The commands on contexts.
 #[derive(Debug, Subcommand)]
 pub enum ContextCommand {
-    /// Add a context from the operator.yaml that a plane wrote at its first start, and use it.
-    Add {
-        /// The file.
-        #[arg(long, value_name = "FILE")]
-        from: PathBuf,
-        /// Name of the context.
-        #[arg(long, default_value = "default")]
-        name: String,
-    },
+    /// Add a context, or change one, and use it from now on.
+    #[command(after_help = "Examples:\n  \
+        atoll context add --from data/global/operator.yaml\n  \
+        atoll context add --name prod --url https://cp.example:5682 --ca-file ca.pem --token-file prod.token\n  \
+        atoll token user eve --group team-a | atoll context add --name eve --url https://cp.example:5682 --ca-file ca.pem \
+        --token-file -\n  \
+        atoll context add --name prod --token-file new.token    # a new token; URL and CA stay")]
+    Add(Add),
     /// List the contexts.
     List,
     /// Use a context from now on.
+    #[command(after_help = "Examples:\n  atoll context use prod")]
     Use {
         /// Its name.
         name: String,
     },
+    /// Show where a context leads and as whom; never its token.
+    #[command(after_help = "Examples:\n  atoll context show\n  atoll context show prod")]
+    Show {
+        /// Its name [default: the current one].
+        name: Option<String>,
+    },
+    /// Remove a context and its token from this machine.
+    #[command(after_help = "Examples:\n  atoll context remove prod")]
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// From what a context is made.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// The operator.yaml that a plane wrote at its first start.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "ca_file", "token_file"])]
+    pub from: Option<PathBuf>,
+    /// URL of the plane's REST.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// File with the CA that signed the plane's certificate, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// File of mode 0600 with the bare token; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Name of the context.
+    #[arg(long, default_value = "default")]
+    pub name: String,
 }
 
 impl ContextCommand {
@@ -57,9 +91,11 @@ impl ContextCommand {
     pub fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let contexts = Contexts::open(connection)?;
         match self {
-            ContextCommand::Add { from, name } => {
-                let url = contexts.add(&name, &from)?;
-                writeln!(out, "context {name:?} speaks with {url} and is in use")?;
+            ContextCommand::Add(add) => {
+                let context = add.context(&contexts)?;
+                contexts.write(&add.name, &context)?;
+                contexts.make_current(&add.name)?;
+                writeln!(out, "context {:?} speaks with {} and is in use", add.name, context.url)?;
             }
             ContextCommand::List => contexts.list()?.print(out)?,
             ContextCommand::Use { name } => {
@@ -67,9 +103,62 @@ impl ContextCommand {
                 contexts.make_current(&name)?;
                 writeln!(out, "context {name:?} is in use")?;
             }
+            ContextCommand::Show { name } => {
+                let name = name.map_or_else(|| contexts.chosen_name(connection), Ok)?;
+                show::print(&name, &contexts.read(&name)?, chrono::Utc::now(), out)?;
+            }
+            ContextCommand::Remove { name } => {
+                let was_current = contexts.remove(&name)?;
+                let now = if was_current { "; none is in use now: `atoll context use NAME`" } else { "" };
+                writeln!(out, "context {name:?} is removed{now}")?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+impl Add {
+    /// The context that the flags describe; what they leave out stays as it is in the context of that name.
+    fn context(&self, contexts: &Contexts) -> anyhow::Result<Context> {
+        check_name(&self.name)?;
+        if let Some(from) = &self.from {
+            let text = read_secret(from)?;
+            return parse(&text).with_context(|| format!("{} is no operator.yaml", from.display()));
+        }
+        let known = if contexts.path(&self.name).exists() { Some(contexts.read(&self.name)?) } else { None };
+        let Some(url) = self.url.clone().or_else(|| known.as_ref().map(|known| known.url.clone())) else {
+            bail!("give --from OPERATOR.YAML, or --url with --ca-file and --token-file");
+        };
+        let ca = match &self.ca_file {
+            Some(path) => Some(fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?),
+            None => known.as_ref().and_then(|known| known.ca.clone()),
+        };
+        if let Some(ca) = &ca {
+            atoll_runtime::tls::roots_from_pem(ca).context("--ca-file holds no CA certificate in PEM")?;
+        }
+        let token = match &self.token_file {
+            Some(path) => Some(read_secret(path)?.trim().to_owned()),
+            None => known.and_then(|known| known.token),
+        };
+        Ok(Context { url, ca, token })
+    }
+}
+
+/// Reads a file with a token, unless others can read it, too.
+fn read_secret(path: &Path) -> anyhow::Result<String> {
+    if path == Path::new("-") {
+        return std::io::read_to_string(std::io::stdin()).context("cannot read standard input");
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    require_private(path)?;
+    Ok(text)
+}
+
+fn require_private(path: &Path) -> anyhow::Result<()> {
+    if !files::is_private(path)? {
+        bail!("others can read the token in {0}; run `chmod 600 {0}`", path.display());
+    }
+    Ok(())
 }
 
 /// The directory of contexts.
@@ -93,34 +182,41 @@ impl Contexts {
         Ok(Self { folder })
     }
 
-    /// The context that the command line asks for, or the current one.
+    /// The name of the context that the command line asks for, or of the current one.
     ///
     /// # Errors
     /// When there is none; the text says how to add one.
-    pub fn chosen(&self, connection: &Connection) -> anyhow::Result<Context> {
-        let name = match &connection.context {
-            Some(name) => name.clone(),
+    pub fn chosen_name(&self, connection: &Connection) -> anyhow::Result<String> {
+        match &connection.context {
+            Some(name) => Ok(name.clone()),
             None => self.current().context(
                 "no control plane is known yet; run `atoll context add --from DATA_DIR/operator.yaml` with the file that the \
                  plane's first start wrote",
-            )?,
-        };
-        self.read(&name)
+            ),
+        }
     }
 
-    /// Adds a context and makes it the current one; gives its URL.
-    ///
-    /// # Errors
-    /// When the file is missing or no operator.yaml.
-    pub fn add(&self, name: &str, from: &Path) -> anyhow::Result<String> {
-        check_name(name)?;
-        let text = fs::read_to_string(from).with_context(|| format!("cannot read {}", from.display()))?;
-        let context = parse(&text).with_context(|| format!("{} is no operator.yaml", from.display()))?;
+    /// Writes a context into a file that only its owner may read.
+    fn write(&self, name: &str, context: &Context) -> anyhow::Result<()> {
         files::private_dir(&self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
         let path = self.path(name);
-        files::write_secret(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
-        self.make_current(name)?;
-        Ok(context.url)
+        let text = serde_saphyr::to_string(context)?;
+        files::write_secret(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Removes a context; says whether it was the current one.
+    fn remove(&self, name: &str) -> anyhow::Result<bool> {
+        check_name(name)?;
+        let path = self.path(name);
+        if !path.exists() {
+            bail!("there is no context {name:?}; `atoll context list` shows those that are");
+        }
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        let was_current = self.current().as_deref() == Some(name);
+        if was_current {
+            let _gone_already = fs::remove_file(self.folder.join("current"));
+        }
+        Ok(was_current)
     }
 
     /// Reads a context.
@@ -133,9 +229,7 @@ impl Contexts {
         let Ok(text) = fs::read_to_string(&path) else {
             bail!("there is no context {name:?}; `atoll context list` shows those that are");
         };
-        if !files::is_private(&path)? {
-            bail!("others can read the token in {0}; run `chmod 600 {0}`", path.display());
-        }
+        require_private(&path)?;
         parse(&text).with_context(|| format!("{} is no context; add it again", path.display()))
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   context ─▶ client ─▶ REST of a plane
 //!      ▲          ▲
-//!   files     apply, get, delete, token, check ─▶ output (table, YAML, JSON)
+//!   files     apply, diff, get, describe, history, delete, token, check, zone ─▶ output (table, YAML, JSON)
 //! ```
 //!
 //! Must not contain rules about resources: the plane judges, the command shows what it says.
@@ -19,11 +19,16 @@ pub mod columns;
 pub mod completion;
 pub mod context;
 pub mod delete;
+pub mod describe;
+pub mod diff;
 pub mod get;
+pub mod history;
 pub mod kinds;
 pub mod lab;
 pub mod output;
+pub mod selector;
 pub mod token;
+pub mod watch;
 pub mod zone;
 
 /// Speaks with the control planes of Atoll.
@@ -57,8 +62,14 @@ pub enum Command {
     Context(context::ContextCommand),
     /// Write resources from files, folders or standard input, all or none.
     Apply(apply::Apply),
+    /// Show what an apply would change.
+    Diff(diff::Diff),
     /// Show resources.
     Get(get::Get),
+    /// Show all that is known of one resource.
+    Describe(describe::Describe),
+    /// Show who changed a resource, when and how.
+    History(history::History),
     /// Remove resources.
     Delete(delete::Delete),
     /// Issue tokens.
@@ -86,7 +97,10 @@ pub async fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::
         Command::Context(command) => command.run(&connection, out),
         Command::Apply(command) => command.run(&connection, out, err).await,
         Command::Get(command) => command.run(&connection, out, err).await,
-        Command::Delete(command) => command.run(&connection, out).await,
+        Command::Delete(command) => command.run(&connection, out, err).await,
+        Command::Diff(command) => command.run(&connection, out, err).await,
+        Command::Describe(command) => command.run(&connection, out).await,
+        Command::History(command) => command.run(&connection, out).await,
         Command::Token(command) => command.run(&connection, out).await,
         Command::Check(command) => command.run(&connection, out).await,
         Command::Zone(command) => command.run(&connection, out, err).await,

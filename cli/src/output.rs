@@ -2,6 +2,7 @@
 
 use std::{fmt, io::Write};
 
+use atoll_model::Kind;
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, presets};
 use serde::{
@@ -20,6 +21,29 @@ pub enum Format {
     Yaml,
     /// JSON.
     Json,
+}
+
+/// How to print resources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Listing {
+    /// Columns for people.
+    #[default]
+    Table,
+    /// Columns, and labels and identifiers beside them.
+    Wide,
+    /// YAML documents, as `apply` takes them.
+    Yaml,
+    /// JSON.
+    Json,
+    /// KIND/NAME lines, as `delete` and `describe` take them.
+    Name,
+}
+
+impl Listing {
+    /// Whether people read it as columns.
+    pub fn is_table(self) -> bool {
+        matches!(self, Listing::Table | Listing::Wide)
+    }
 }
 
 /// Columns for people.
@@ -135,6 +159,14 @@ impl<'de> Visitor<'de> for OrderedVisitor {
         }
         Ok(Ordered::Object(fields))
     }
+}
+
+/// Prints `KIND/NAME` of a resource.
+///
+/// # Errors
+/// When nobody reads any more.
+pub fn name(kind: Kind, item: &serde_json::Value, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "{}/{}", kind.name().to_ascii_lowercase(), item["name"].as_str().unwrap_or("?"))
 }
 
 /// Prints a plane's JSON, of one resource or of a list, as YAML documents.
