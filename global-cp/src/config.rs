@@ -7,6 +7,8 @@ use atoll_store::StoreConfig;
 use clap::{Parser, Subcommand};
 use serde::{Serialize, Serializer};
 
+use crate::SealKeyConfig;
+
 /// The global control plane of Atoll: keeps policies and the catalog of services, and feeds the zones.
 #[derive(Clone, Debug, Parser, Serialize)]
 #[command(name = "global-cp", version, args_override_self = true)]
@@ -19,6 +21,10 @@ pub struct Config {
     /// Where operator.yaml and seal.key are kept. Every further instance gets a copy of seal.key.
     #[arg(long, env = "ATOLL_DATA_DIR", default_value = "data/global", value_name = "DIR")]
     pub data_dir: PathBuf,
+    /// The key that seals secrets.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub seal: SealKeyConfig,
     /// REST without TLS; tokens travel in clear there, so keep it on loopback.
     #[arg(long, env = "ATOLL_REST_LISTEN", default_value = "127.0.0.1:5681", value_name = "ADDRESS:PORT")]
     pub rest_listen: SocketAddr,
@@ -68,6 +74,16 @@ pub struct Config {
 pub enum Action {
     /// Write a new operator.yaml, for an operator who lost the credential. On the embedded store, stop the running instance first.
     ResetOperator,
+    /// Change the key that seals secrets: wrap everything in the store with the new one. May be cut off and run again. Other
+    /// instances must have both keys meanwhile (--older-seal-key-file); on the embedded store, stop the running instance first.
+    RewrapKeys {
+        /// The key that seals secrets now.
+        #[arg(long, value_name = "FILE")]
+        old_key_file: PathBuf,
+        /// The key that seals them from now on; made if it is not there.
+        #[arg(long, value_name = "FILE")]
+        new_key_file: PathBuf,
+    },
 }
 
 /// Where the store is.
@@ -80,7 +96,7 @@ pub enum StoreAddress {
 }
 
 /// What stands for a secret wherever settings are shown.
-const REDACTED: &str = "*****";
+pub(crate) const REDACTED: &str = "*****";
 
 impl FromStr for StoreAddress {
     type Err = String;

@@ -17,9 +17,11 @@ mod operator;
 mod overview;
 mod queries;
 mod run;
+mod seal_keys;
 mod store;
 pub mod zones;
 
 pub use config::{Action, Config, ConfigError, StoreAddress};
 pub use operator::reset_operator;
 pub use run::{Addresses, Running, StartError, run};
+pub use seal_keys::{SealKeyConfig, rewrap_keys};

@@ -1,9 +1,10 @@
 //! `global-cp`: the global control plane.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use atoll_global_cp::{Action, Config, StartError};
 use atoll_runtime::{shutdown::Shutdown, telemetry, tls};
+use atoll_store::RewrapStep;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -28,10 +29,14 @@ async fn begin(config: Config) -> Result<(), StartError> {
         println!("{}", serde_saphyr::to_string(&config.shown()).unwrap_or_default().trim_end());
         return Ok(());
     }
-    if let Some(Action::ResetOperator) = config.action {
-        let path = atoll_global_cp::reset_operator(&config).await?;
-        println!("wrote {0}; use it with `atoll context add --from {0}`", path.display());
-        return Ok(());
+    match &config.action {
+        None => {}
+        Some(Action::ResetOperator) => {
+            let path = atoll_global_cp::reset_operator(&config).await?;
+            println!("wrote {0}; use it with `atoll context add --from {0}`", path.display());
+            return Ok(());
+        }
+        Some(Action::RewrapKeys { old_key_file, new_key_file }) => return rewrap(&config, old_key_file, new_key_file).await,
     }
     let shutdown = Shutdown::new();
     let signals = shutdown.clone();
@@ -41,5 +46,19 @@ async fn begin(config: Config) -> Result<(), StartError> {
         }
     });
     atoll_global_cp::run(config, shutdown).await?.ended().await;
+    Ok(())
+}
+
+async fn rewrap(config: &Config, old: &Path, new: &Path) -> Result<(), StartError> {
+    let told = |step: RewrapStep| eprintln!("{} secrets wrapped, {} left", step.done.resources + step.done.history, step.left);
+    let done = atoll_global_cp::rewrap_keys(config, old, new, told).await?;
+    println!(
+        "wrapped with the key in {}: {} secrets, {} entries of history, {} keys of the control plane",
+        new.display(),
+        done.resources,
+        done.history,
+        done.blobs
+    );
+    println!("give every instance this key as its seal key and start it again; {} opens nothing any more", old.display());
     Ok(())
 }

@@ -40,9 +40,9 @@ pub(crate) async fn write_once(store: &Store, data: &Path, url: &str, ca: &str, 
 pub async fn reset_operator(config: &Config) -> Result<PathBuf, StartError> {
     let clock = std::sync::Arc::new(SystemClock);
     let tasks = Tasks::new();
-    let store = store::open(&config.store_address(), clock.clone(), &tasks).await?;
+    let store = store::open(config, clock.clone(), &tasks).await?;
     let now = atoll_model::Clock::now(&*clock);
-    let keys = GlobalKeys::open(&store, &config.data_dir, now, &mut rand::rng()).await?;
+    let keys = GlobalKeys::open(&store, now, &mut rand::rng()).await?;
     let ca = keys.ca.cert_pem().to_owned();
     let registry = ZoneRegistry::new(store.clone(), std::sync::Arc::new(keys), clock, rand::SeedableRng::from_os_rng());
     let path = write(&config.data_dir, &url(config, config.rest_tls_listen), &ca, &GlobalTokens::new(registry.clone()))?;

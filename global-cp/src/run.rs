@@ -74,6 +74,9 @@ pub enum StartError {
         /// Why.
         source: StoreError,
     },
+    /// The key that seals secrets is missing, open to others, or another one than the store's.
+    #[error("{0}")]
+    SealKey(String),
     /// What only the first start writes cannot be read or written.
     #[error("the store does not take what the first start writes")]
     Rows(#[source] StoreError),
@@ -169,7 +172,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Running, StartErr
     tls::install_provider();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
-    let store = store::open(&config.store_address(), clock.clone(), &store_tasks).await?;
+    let store = store::open(&config, clock.clone(), &store_tasks).await?;
     let started = assemble(&config, &shutdown, clock, &tasks, &store).await;
     if started.is_err() {
         shutdown.soft().cancel();
@@ -192,7 +195,7 @@ async fn assemble(
     store: &Store,
 ) -> Result<(Addresses, GlobalLink), StartError> {
     let stop = shutdown.soft();
-    let keys = Arc::new(GlobalKeys::open(store, &config.data_dir, clock.now(), &mut rand::rng()).await?);
+    let keys = Arc::new(GlobalKeys::open(store, clock.now(), &mut rand::rng()).await?);
     let registry = ZoneRegistry::new(store.clone(), keys.clone(), clock.clone(), StdRng::from_os_rng());
     let tokens = GlobalTokens::new(registry.clone());
     let servers = Servers::new(registry.clone(), server_names(config))?;

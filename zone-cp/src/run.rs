@@ -20,7 +20,7 @@ use atoll_runtime::{
     tasks::Tasks,
     tls::{self, TlsListener},
 };
-use atoll_store::{Store, StoreConfig, StoreMetrics};
+use atoll_store::{Keys, Store, StoreConfig, StoreMetrics};
 use atoll_trust::ca::ZoneCa;
 use prometheus_client::registry::Registry;
 use rand::{SeedableRng, rngs::StdRng};
@@ -83,6 +83,8 @@ impl Running {
 
 /// The folder of the store in the data directory.
 const STORE: &str = "store";
+/// File with the key that seals secrets in it.
+const SEAL_KEY: &str = "seal.key";
 
 /// Starts everything; what is returned serves.
 ///
@@ -113,7 +115,8 @@ async fn start(config: &Config, shutdown: &Shutdown, tasks: Tasks, of_store: Tas
     let registry = serve_diagnostics(config, listeners.diagnostics, &health, &tasks, shutdown.soft())?;
 
     let journal = StoreConfig::Sqlite { dir: config.data_dir.join(STORE) };
-    let store = Store::open(journal, clock.clone(), &of_store).await.map_err(&store_failed)?;
+    let keys = Keys::File { path: config.data_dir.join(SEAL_KEY), older: Vec::new() };
+    let store = Store::open_sealed(journal, keys, clock.clone(), &of_store).await.map_err(&store_failed)?;
     let joined = match &config.global {
         Some(_) => {
             health.joining();

@@ -37,7 +37,7 @@ pub use history::{HistoryAction, HistoryEntry, HistoryFilter};
 pub use metrics::StoreMetrics;
 pub use registry::{Bind, JoinToken, Redeem, Refusal, Registry, TokenRevocation, ZoneCertificate, ZoneHolder};
 pub use remote::{Applied, Durable, Early, PeerCursor, Rejected, RemoteBatch, RemoteItem};
-pub use seal::{KeyFault, KeyProvider, Keys, LocalKeys, RewrapStep, Rewrapped};
+pub use seal::{KeyFault, KeyProvider, Keys, LocalKeys, RewrapStep, Rewrapped, make_key_file};
 pub use store::{Pruned, SoftRow, Store, StoreConfig};
 pub use table::TableSnapshot;
 pub use write::{Actor, AuthMethod, Committed, Expect, Once, OutcomeKind, Repeated, RequestInfo, Write, WriteBatch, WriteResult};

@@ -103,14 +103,14 @@ impl Store {
         let (cluster, published, tables, cursors, vault): (_, _, Arc<dyn SmallTables>, _, _) = match config {
             StoreConfig::Postgres { url } => {
                 let journal = postgres::open(&url, tasks).await?;
-                let vault = Vault::open(journal.cluster, &journal.tables, keys, now).await?;
+                let vault = Vault::open(journal.cluster, &journal.tables, false, keys, now).await?;
                 let log = Box::new(OpeningLog::new(journal.log, vault.clone()));
                 let published = committer::shared::start(log, journal.wake, inbox, clock.clone(), tasks).await?;
                 (journal.cluster, published, Arc::new(journal.tables), Cursors::Journal, vault)
             }
             StoreConfig::Sqlite { dir } => {
                 let journal = sqlite::open(&dir).await?;
-                let vault = Vault::open(journal.cluster, &journal.tables, keys, now).await?;
+                let vault = Vault::open(journal.cluster, &journal.tables, true, keys, now).await?;
                 let log = Box::new(OpeningLog::new(journal.log, vault.clone()));
                 let held = journal.tables.peer_cursors().await?;
                 let (published, cursors) = committer::local::start(log, held, inbox, clock.clone(), tasks).await?;

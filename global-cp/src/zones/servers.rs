@@ -126,9 +126,9 @@ mod tests {
     /// Rustls looks at the real clock.
     async fn global() -> Global {
         tls::install_provider();
-        let (test, folder) = (TestStore::sqlite().await.unwrap(), tempfile::tempdir().unwrap());
+        let test = TestStore::sqlite().await.unwrap();
         let (clock, mut rng) = (Arc::new(atoll_runtime::clock::SystemClock), StdRng::seed_from_u64(1));
-        let keys = Arc::new(GlobalKeys::open(&test.store, folder.path(), clock.now(), &mut rng).await.unwrap());
+        let keys = Arc::new(GlobalKeys::open(&test.store, clock.now(), &mut rng).await.unwrap());
         let ca = ControlPlaneCa::load(keys.ca.cert_pem(), keys.ca.key_pem().expose()).unwrap();
         let registry = ZoneRegistry::new(test.store.clone(), keys, clock.clone(), rng);
         let servers = Servers::new(registry, ServerNames::of(["localhost", "127.0.0.1"])).unwrap();

@@ -100,9 +100,19 @@ fn from_file_or_new(path: &Path, fresh: bool) -> Result<SealKey, StoreError> {
     if fresh && matches!(path.try_exists(), Ok(false)) { make(path) } else { read(path) }
 }
 
+/// Makes a file with a new key, that only its owner may read.
+///
+/// # Errors
+/// [`StoreError::Sealed`] when the file cannot be written.
+pub fn make_key_file(path: &Path) -> Result<(), StoreError> {
+    make(path).map(drop)
+}
+
 fn make(path: &Path) -> Result<SealKey, StoreError> {
     let key = SealKey::generate(&mut rand::rng());
-    let written = path.parent().map_or(Ok(()), files::private_dir).and_then(|()| {
+    // A folder that is there stays as it is: it may be one that others enter.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    let written = folder.map_or(Ok(()), files::private_dir).and_then(|()| {
         let text = key.to_file();
         files::write_secret(path, text.expose().as_bytes())
     });

@@ -17,7 +17,7 @@ pub(crate) use envelope::{DataKeys, SealedSpec, SealingKey};
 pub(crate) use opening::OpeningLog;
 pub(crate) use vault::Vault;
 
-pub use keys::{Keys, LocalKeys};
+pub use keys::{Keys, LocalKeys, make_key_file};
 pub use provider::{KeyFault, KeyProvider};
 pub use rewrap::{RewrapStep, Rewrapped};
 

@@ -60,15 +60,18 @@ impl From<RowFault> for StoreError {
 }
 
 impl Vault {
-    /// Checks that the keys open what the store holds; without keys, that it holds nothing sealed.
+    /// Checks that the keys open what the store holds; without keys, that it holds nothing sealed. `alone`: no other process
+    /// has this store open, so that, as long as it holds nothing sealed, a lost key may be replaced.
     pub(crate) async fn open(
         cluster: Uuid,
         tables: &dyn SmallTables,
+        alone: bool,
         keys: Keys,
         now: Timestamp,
     ) -> Result<Option<Arc<Self>>, StoreError> {
         let used = tables.sealing_keys().await?;
-        let fresh = tables.blob_names(KEYS).await?.is_empty();
+        let blobs = tables.blob_names(KEYS).await?;
+        let fresh = used.is_empty() && blobs.iter().all(|name| alone && name == CANARY);
         let Some(provider) = keys.provider(fresh)? else {
             return match used.first() {
                 None => Ok(None),
@@ -78,7 +81,13 @@ impl Vault {
             };
         };
         let canary = match tables.blob(CANARY).await? {
-            Some(canary) => canary,
+            Some(canary) if !fresh || opens(provider.as_ref(), &canary) => canary,
+            Some(_) => {
+                tracing::warn!("the key that seals secrets is another one now; there was nothing sealed with the old one");
+                let made = make_canary(cluster, provider.as_ref()).await?;
+                tables.put_blob(CANARY, &made, now).await?;
+                made
+            }
             None => {
                 check_older_blobs(tables, provider.as_ref()).await?;
                 let made = make_canary(cluster, provider.as_ref()).await?;
@@ -178,6 +187,10 @@ async fn make_canary(cluster: Uuid, provider: &dyn KeyProvider) -> Result<Vec<u8
     let wrapped = wrapped.map_err(|fault| StoreError::from(RowFault::Key(CANARY.to_owned(), fault)))?;
     let key = SealingKey::new(cluster, provider.current(), data_key, &wrapped, DigestKey::new(&[0; 32]));
     Ok(key.seal_row(blob_row(cluster, CANARY), secret.expose()).to_json())
+}
+
+fn opens(provider: &dyn KeyProvider, canary: &[u8]) -> bool {
+    Envelope::parse(canary).is_some_and(|envelope| provider.has(&envelope.key_id))
 }
 
 async fn open_canary(cluster: Uuid, provider: &dyn KeyProvider, canary: &[u8]) -> Result<DigestKey, StoreError> {

@@ -350,6 +350,11 @@ async fn key_files_are_made_once_and_must_be_private() {
     again().await.unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     again().await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    again().await.expect("nothing was sealed with the key that is lost");
+    let (store, tasks) = open(&config, file()).await.unwrap();
+    write(&store, put_secret("a", "one")).await.unwrap();
+    close(store, tasks).await;
     let text = std::fs::read_to_string(&path).unwrap();
 
     let refused = async |part: &str| {

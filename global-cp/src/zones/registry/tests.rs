@@ -15,16 +15,15 @@ const OTHER: ZoneUid = ZoneUid(Uuid::from_u128(2));
 struct Global {
     test: TestStore,
     registry: ZoneRegistry,
-    _folder: tempfile::TempDir,
 }
 
 impl Global {
     async fn start() -> Self {
-        let (test, folder) = (TestStore::sqlite().await.unwrap(), tempfile::tempdir().unwrap());
+        let test = TestStore::sqlite().await.unwrap();
         let mut rng = StdRng::seed_from_u64(1);
-        let keys = GlobalKeys::open(&test.store, folder.path(), test.clock.now(), &mut rng).await.unwrap();
+        let keys = GlobalKeys::open(&test.store, test.clock.now(), &mut rng).await.unwrap();
         let registry = ZoneRegistry::new(test.store.clone(), Arc::new(keys), test.clock.clone(), rng);
-        Self { test, registry, _folder: folder }
+        Self { test, registry }
     }
 
     async fn token(&self, zone: &str) -> JoinToken {
