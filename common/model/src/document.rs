@@ -5,7 +5,9 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{Kind, Labels, Name, Scope, Style, Violation, resource::SEALED, schema::Schema, violation::Path};
+use crate::{
+    Kind, Labels, Name, Scope, Style, Violation, kinds::mesh_service, resource::SEALED, schema::Schema, violation::Path,
+};
 
 /// What a check of one spec found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,6 +137,16 @@ impl Document {
             schema.fill(&mut spec);
         }
         Ok(Self { kind, mesh, name: name.unwrap_or_default().into(), labels, spec })
+    }
+}
+
+impl Document {
+    /// What the author of a valid document should know of it.
+    pub fn warnings(&self) -> Vec<String> {
+        match self.kind {
+            Kind::MeshService => mesh_service::warnings(&self.name, &self.spec),
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -108,17 +108,20 @@ pub fn matches(selector: &Labels, labels: &Labels) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// Checks the labels of a write on this plane, before [`stored`].
+/// Checks the labels of a write on this plane, before [`stored`]; in Kuma's order.
 pub fn check(viewpoint: &Viewpoint, kind: Kind, mesh: &Name, labels: &Labels) -> Vec<Violation> {
     let root = Path::root("labels");
     let mut faults = Vec::new();
+    check_origin(viewpoint, kind, labels, &root, &mut faults);
+    if let Viewpoint::Zone { name, .. } = viewpoint {
+        check_on_zone(name, mesh, labels, &root, &mut faults);
+    }
+    if let Some(role) = labels.get(POLICY_ROLE).filter(|role| kind.descriptor().policy.is_some() && *role != "system") {
+        faults.push(root.key(POLICY_ROLE).violation(format!("kuma.io/policy-role label should have system value, got {role}")));
+    }
     for (key, value) in labels {
         let messages = names::label_key_faults(key).into_iter().chain(names::label_value_faults(value));
         faults.extend(messages.map(|fault| root.key(key).violation(fault)));
-    }
-    check_origin(viewpoint, kind, labels, &root, &mut faults);
-    if let Viewpoint::Zone { name, .. } = viewpoint {
-        check_on_zone(name, kind, mesh, labels, &root, &mut faults);
     }
     faults
 }
@@ -145,23 +148,16 @@ fn check_origin(viewpoint: &Viewpoint, kind: Kind, labels: &Labels, root: &Path,
     }
 }
 
-fn check_on_zone(zone: &Name, kind: Kind, mesh: &Name, labels: &Labels, root: &Path, faults: &mut Vec<Violation>) {
-    if let Some(given) = labels.get(ZONE)
-        && given != zone.as_str()
-    {
+/// What comes from global may say another zone and mesh; whether it may be written here is another question.
+fn check_on_zone(zone: &Name, mesh: &Name, labels: &Labels, root: &Path, faults: &mut Vec<Violation>) {
+    if labels.get(ORIGIN).is_some_and(|origin| origin == "global") {
+        return;
+    }
+    if labels.get(ZONE).is_some_and(|given| given != zone.as_str()) {
         faults.push(root.key(ZONE).violation(format!("kuma.io/zone label should have {zone} value")));
     }
-    if let Some(given) = labels.get(MESH)
-        && kind.descriptor().scope == Scope::Mesh
-        && given != mesh.as_str()
-    {
+    if labels.get(MESH).is_some_and(|given| given != mesh.as_str()) {
         faults.push(root.key(MESH).violation("kuma.io/mesh label must not differ from mesh set on resource"));
-    }
-    if let Some(role) = labels.get(POLICY_ROLE)
-        && kind.descriptor().policy.is_some()
-        && role != "system"
-    {
-        faults.push(root.key(POLICY_ROLE).violation(format!("kuma.io/policy-role label should have system value, got {role}")));
     }
 }
 
@@ -199,5 +195,20 @@ mod tests {
         let fields: Vec<_> =
             check(&zone("a", 1), Kind::MeshTimeout, &"default".into(), &labels).into_iter().map(|fault| fault.field).collect();
         assert_eq!(fields, [r#"labels["kuma.io/origin"]"#, r#"labels["kuma.io/zone"]"#]);
+    }
+
+    #[test]
+    fn a_policys_role_is_system_everywhere_and_keys_are_named_last() {
+        let labels = Labels::from([
+            (POLICY_ROLE.to_owned(), "producer".to_owned()),
+            (ORIGIN.to_owned(), "elsewhere".to_owned()),
+            ("a b".to_owned(), "x".to_owned()),
+        ]);
+        let fields = |kind| -> Vec<String> {
+            check(&Viewpoint::Global, kind, &"default".into(), &labels).into_iter().map(|fault| fault.field).collect()
+        };
+        let (origin, role) = (r#"labels["kuma.io/origin"]"#, r#"labels["kuma.io/policy-role"]"#);
+        assert_eq!(fields(Kind::MeshTimeout), [origin, origin, role, r#"labels["a b"]"#]);
+        assert_eq!(fields(Kind::MeshService), [origin, origin, r#"labels["a b"]"#]);
     }
 }

@@ -36,6 +36,9 @@ fn is_lower_alnum_dash(text: &str) -> bool {
 const RFC1035_LABEL: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic \
      character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is \
      '[a-z]([-a-z0-9]*[a-z0-9])?')";
+const RFC1123_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
+     and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
+     '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const RFC1123_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
      and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
      '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
@@ -75,6 +78,13 @@ pub fn label_faults(text: &str) -> Vec<String> {
     let shape = is_lower_alnum_dash(text) && text.starts_with(|c: char| c.is_ascii_lowercase()) && !text.ends_with('-');
     let long = (text.len() > LABEL_MAX).then(|| too_long(LABEL_MAX));
     long.into_iter().chain((!shape).then(|| RFC1035_LABEL.to_owned())).collect()
+}
+
+/// What keeps `text` from being an RFC 1123 label.
+pub fn dns_label_faults(text: &str) -> Vec<String> {
+    let shape = !text.is_empty() && is_lower_alnum_dash(text) && !text.starts_with('-') && !text.ends_with('-');
+    let long = (text.len() > LABEL_MAX).then(|| too_long(LABEL_MAX));
+    long.into_iter().chain((!shape).then(|| RFC1123_LABEL.to_owned())).collect()
 }
 
 /// What keeps `text` from being an RFC 1123 subdomain.

@@ -22,6 +22,30 @@ pub fn encode(destination: &Kri) -> Result<String, SniError> {
     if sni.len() > names::NAME_MAX { Err(SniError(destination.to_string())) } else { Ok(sni) }
 }
 
+/// What keeps a destination from having a server name, in Kuma's words.
+pub fn faults(destination: &Kri) -> Vec<String> {
+    if destination.mesh.is_empty() || destination.name.is_empty() || destination.section.is_empty() {
+        return vec!["mesh, name and sectionName must be non-empty".to_owned()];
+    }
+    let named = [("mesh", &destination.mesh), ("name", &destination.name), ("zone", &destination.zone)];
+    let mut faults = Vec::new();
+    for (part, text) in named.into_iter().filter(|(_, text)| !text.is_empty()) {
+        let messages = names::dns_label_faults(text);
+        if !messages.is_empty() {
+            faults.push(format!("{part} {text:?} does not conform to RFC 1123: {}", messages.join("; ")));
+        }
+    }
+    let messages = names::dns_label_faults(&destination.section);
+    faults.extend((!messages.is_empty()).then(|| messages.join("; ")));
+    let parts =
+        [destination.kind.descriptor().short, &destination.mesh, &destination.zone, &destination.name, &destination.section];
+    let length = "sni".len() + parts.iter().filter(|part| !part.is_empty()).map(|part| 1 + part.len()).sum::<usize>();
+    if length > names::NAME_MAX {
+        faults.push(format!("computed SNI is {length} characters which exceeds the DNS hostname limit ({})", names::NAME_MAX));
+    }
+    faults
+}
+
 /// Reads what [`encode`] wrote for a zone's service; `None` for anything else.
 pub fn decode(sni: &str) -> Option<Kri> {
     let parts: Vec<&str> = sni.split('.').collect();

@@ -152,3 +152,43 @@ pub fn check(spec: &Value) -> Checked {
         faults
     })
 }
+
+/// What the author of a valid spec should know.
+pub fn warnings(name: &str, spec: &Value) -> Vec<String> {
+    let selector = spec.get("selector");
+    let has = |field: &str| selector.and_then(|selector| selector.get(field)).is_some_and(|value| !value.is_null());
+    let selects = has("dataplaneRef") || has("dataplaneLabels");
+    let warning = || {
+        format!(
+            "MeshService resource '{name}' has no selector, so it matches no data plane proxies. Set 'spec.selector.dataplaneRef' or \
+             'spec.selector.dataplaneLabels'. The 'spec.selector.dataplaneTags' selector was removed, migrate it to \
+             'dataplaneLabels'."
+        )
+    };
+    (!selects).then(warning).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_service_that_selects_nothing_is_valid_and_warned_of() {
+        let spec = json!({"selector": {"dataplaneTags": {"kuma.io/service": "web"}}, "ports": [{"port": 80}]});
+        assert_eq!(check(&spec).violations, []);
+        assert_eq!(check(&spec).unknown, ["spec.selector.dataplaneTags"]);
+        assert!(warnings("web", &spec)[0].contains("'web' has no selector"));
+        assert_eq!(warnings("web", &json!({"selector": {"dataplaneLabels": {}}})), [""; 0]);
+    }
+
+    #[test]
+    fn faults_are_named_by_their_path() {
+        let fields = |spec: Value| -> Vec<String> { check(&spec).violations.into_iter().map(|fault| fault.field).collect() };
+        let both = json!({"dataplaneLabels": {"matchLabels": {}}, "dataplaneRef": {"name": "a"}});
+        let ports = json!([{"port": 80, "appProtocol": "TCP"}, {"port": 81, "appProtocol": "kafka"}]);
+        assert_eq!(fields(json!({"selector": both, "ports": ports})), ["spec.selector", "spec.ports[1].appProtocol"]);
+        assert_eq!(fields(json!({"ports": [{"targetPort": [1]}]})), ["spec.ports[0].port", "spec.ports[0].targetPort"]);
+    }
+}
