@@ -12,6 +12,7 @@
 
 pub mod config;
 mod first_start;
+mod insights;
 mod metrics;
 mod operator;
 mod overview;

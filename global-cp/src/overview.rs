@@ -15,12 +15,16 @@ use atoll_trust::acceptance;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::zones::{online, trust_domains::Faults};
+use crate::{
+    insights::Insights,
+    zones::{online, trust_domains::Faults},
+};
 
 /// Global's view.
 pub(crate) struct Overview {
     pub(crate) store: Store,
     pub(crate) link: GlobalLink,
+    pub(crate) insights: Arc<Insights>,
     pub(crate) faults: watch::Receiver<Arc<Faults>>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -28,6 +32,18 @@ pub(crate) struct Overview {
 impl Overview {
     fn link_of(&self, zone: ZoneUid) -> Option<LinkStatus> {
         self.link.zones().borrow().get(&zone).cloned()
+    }
+
+    /// What its zone tells of a dataplane; of a zone that is not there, what it told last, not as what is.
+    fn dataplane(&self, key: &ResourceKey) -> Option<Value> {
+        let mut insight = self.insights.of(key)?;
+        let atoll_model::Owner::Zone(zone) = key.owner else { return None };
+        if !self.link_of(zone).is_some_and(|status| online::is_online(&status, self.clock.now())) {
+            insight["online"] = json!(false);
+            insight["subscriptions"] = json!([]);
+            insight["zoneOffline"] = json!(true);
+        }
+        Some(insight)
     }
 
     fn uid(table: &TableSnapshot, key: &ResourceKey) -> Option<ZoneUid> {
@@ -52,6 +68,9 @@ impl StatusSource for Overview {
     }
 
     fn insight(&self, key: &ResourceKey) -> Option<Value> {
+        if key.kind == Kind::Dataplane {
+            return self.dataplane(key);
+        }
         if key.kind != Kind::Zone {
             return None;
         }

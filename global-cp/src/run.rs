@@ -12,8 +12,8 @@ use atoll_api::{
     Info, Plane, PlaneParts,
     serve::{Scheme, serve},
 };
-use atoll_link::{GlobalConfig, GlobalLink, SoftSink};
-use atoll_model::{Clock, ZoneUid, labels::Viewpoint};
+use atoll_link::{GlobalConfig, GlobalLink};
+use atoll_model::{Clock, labels::Viewpoint};
 use atoll_runtime::{
     clock::SystemClock,
     diagnostics::{self, Diagnostics, Readiness},
@@ -23,7 +23,6 @@ use atoll_runtime::{
 };
 use atoll_store::{Store, StoreError, StoreMetrics};
 use atoll_trust::ca::ServerNames;
-use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::net::TcpListener;
@@ -208,16 +207,17 @@ async fn assemble(
 
     let instance = Uuid::now_v7().to_string();
     let (trust_domains, faults) = TrustDomains::new(store.clone());
+    let insights = Arc::new(crate::insights::Insights::default());
     let link = GlobalLink::new(
         GlobalConfig { instance: instance.clone(), software: env!("CARGO_PKG_VERSION").to_owned() },
         store.clone(),
         Arc::new(registry.clone()),
         Arc::new(registry.clone()),
         Arc::new(ZoneReview::new(store.clone())),
-        Arc::new(NoSoft),
+        insights.clone(),
         tasks,
     );
-    let overview = Arc::new(Overview { store: store.clone(), link: link.clone(), faults, clock: clock.clone() });
+    let overview = Arc::new(Overview { store: store.clone(), link: link.clone(), insights, faults, clock: clock.clone() });
     let plane = Plane::new(PlaneParts {
         viewpoint: Viewpoint::Global,
         store: store.clone(),
@@ -287,13 +287,6 @@ async fn prune(store: Store, stop: tokio_util::sync::CancellationToken) {
             tracing::debug!(%error, "could not prune; later");
         }
     }
-}
-
-/// Zones send no soft values that global keeps in this version.
-struct NoSoft;
-
-impl SoftSink for NoSoft {
-    fn put(&self, _: ZoneUid, _: &str, _: Option<Bytes>) {}
 }
 
 /// The listeners, bound before anything is served: a taken port stops the start.

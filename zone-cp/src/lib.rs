@@ -16,6 +16,7 @@ pub mod engine;
 pub mod health;
 mod hosts;
 pub mod identity;
+mod insights;
 pub mod join;
 mod metrics;
 mod operator;

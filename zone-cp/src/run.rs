@@ -139,6 +139,8 @@ async fn start(config: &Config, shutdown: &Shutdown, tasks: Tasks, of_store: Tas
     let seen = Seen { health: health.clone(), view: view.clone(), link: link.clone() };
     let (status, metrics) = base.serve_proxies(listeners.dataplanes, identities, &tokens, seen).await?;
     answers.watch_proxies(ProxyViews { runners: status.runners.clone(), envoys: status.envoys.clone() });
+    let status = Arc::new(status);
+    base.tell_insights(own_link.link.as_ref(), status.clone());
     base.serve_rest(listeners.rest, listeners.rest_tls, tokens, (status, own_link), &health);
     register(&registry, metrics, &base.store);
 
@@ -257,12 +259,19 @@ impl Base<'_> {
         Ok((status, ZoneMetrics { health, view, link, runners: of_runners, envoys, xds, identities, renewal }))
     }
 
+    /// Tells global how the dataplanes of this zone fare.
+    fn tell_insights(&self, link: Option<&ZoneLink>, status: Arc<ZoneStatus>) {
+        let Some(link) = link else { return };
+        let (store, owner, board) = (self.store.clone(), self.viewpoint.owner(), link.board().clone());
+        self.tasks.spawn("insights", crate::insights::Insights { store, owner, status, board }.run(self.shutdown.soft()));
+    }
+
     fn serve_rest(
         &self,
         rest: TcpListener,
         rest_tls: TlsListener,
         tokens: ZoneTokens,
-        (status, own_link): (ZoneStatus, OwnLink),
+        (status, own_link): (Arc<ZoneStatus>, OwnLink),
         health: &Health,
     ) {
         let (config, store, health) = (self.config, &self.store, health.clone());
@@ -272,7 +281,7 @@ impl Base<'_> {
             clock: self.clock.clone(),
             authenticate: Arc::new(tokens.clone()),
             tokens: Arc::new(tokens),
-            status: Arc::new(status),
+            status,
             admission: Arc::new(atoll_api::plane::AdmitAll),
             links: Arc::new(own_link),
             info: Info::new(hostname(), format!("{}-0", config.zone), store.cluster_id().to_string(), &self.viewpoint),

@@ -61,13 +61,15 @@ impl ZoneStatus {
         let runners = Arc::clone(&self.runners.borrow());
         let proxy = runners.proxies.get(id)?;
         let about = proxy.about.clone().unwrap_or_default();
-        let envoy = self.envoys.borrow().get(id).map(|seen| seen.status.clone()).unwrap_or_default();
+        let seen = self.envoys.borrow().get(id).cloned().unwrap_or_default();
+        let envoy = &seen.status;
         let refused: Vec<_> = envoy
             .refused
             .iter()
             .map(|refusal| json!({ "type": refusal.kind.to_string(), "name": &*refusal.name, "error": &*refusal.reason }))
             .collect();
         Some(json!({
+            "subscriptions": subscriptions(id, &seen, [&about.runner_version, &about.envoy_version]),
             "online": proxy.status.runner || proxy.status.envoys > 0,
             "phase": proxy.status.phase,
             "heldUntil": runners.held.get(id),
@@ -91,4 +93,15 @@ fn zone(status: &LinkStatus) -> Value {
         "held": status.held,
         "lastError": status.last_error,
     })
+}
+
+/// What Kuma's clients read: the discovery streams that are open, as one; none when there is none.
+fn subscriptions(id: &ProxyId, seen: &crate::proxies::ads::Seen, [runner, envoy]: [&str; 2]) -> Value {
+    let Some(since) = seen.since.filter(|_| seen.streams > 0) else { return json!([]) };
+    json!([{
+        "id": id.to_string(),
+        "connectTime": since,
+        "status": { "total": { "responsesRejected": seen.status.nacks } },
+        "version": { "kumaDp": { "version": runner }, "envoy": { "version": envoy } },
+    }])
 }

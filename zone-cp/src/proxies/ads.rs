@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use atoll_model::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +45,8 @@ impl ProxyAuth for EnvoyAuth {
 pub struct Seen {
     /// How many are open.
     pub streams: u32,
+    /// Since when one is.
+    pub since: Option<Timestamp>,
     /// What was said last.
     pub status: Status,
 }
@@ -79,7 +82,11 @@ impl ProxySource for EnvoySource {
     }
 
     fn attached(&self, proxy: &ProxyId) -> Presence {
-        self.statuses.send_modify(|all| all.entry(proxy.clone()).or_default().streams += 1);
+        self.statuses.send_modify(|all| {
+            let seen = all.entry(proxy.clone()).or_default();
+            seen.streams += 1;
+            seen.since.get_or_insert_with(chrono::Utc::now);
+        });
         Presence { proxy: proxy.clone(), statuses: self.statuses.clone(), _of_runner: self.runners.envoy_attached(proxy.clone()) }
     }
 
