@@ -46,15 +46,6 @@ pub async fn follow(
         asked.extend(query.iter().map(|(key, value)| (key.as_str(), value.clone())));
         asked.extend(since.clone().map(|since| ("since", since)));
         match client.stream(path, &asked).await {
-            Ok(response) if response.status() == StatusCode::GONE => {
-                writeln!(
-                    err,
-                    "the plane no more knows the changes since revision {}: everything again",
-                    since.unwrap_or_default()
-                )?;
-                since = None;
-                continue;
-            }
             Ok(response) if !response.status().is_success() && response.status() != StatusCode::SERVICE_UNAVAILABLE => {
                 client.read(response).await?.refuse()?;
             }
@@ -63,7 +54,10 @@ pub async fn follow(
                 while let Ok(Ok(Some(bytes))) = tokio::time::timeout(SILENCE, response.chunk()).await {
                     tries = 0;
                     for message in events.feed(&bytes) {
-                        since = message.id.clone().or(since);
+                        since = message.id.clone().or(since).filter(|_| message.name != "gone");
+                        if message.name == "gone" {
+                            writeln!(err, "{}; everything again", message.detail())?;
+                        }
                         if let Some(event) = message.event() {
                             tell(&event)?;
                         }
@@ -136,6 +130,12 @@ impl Events {
 }
 
 impl Message {
+    /// Why a watch ends.
+    fn detail(&self) -> String {
+        let data: Value = serde_json::from_str(&self.data).unwrap_or_default();
+        data["detail"].as_str().unwrap_or("the changes since then are no more known").to_owned()
+    }
+
     fn event(&self) -> Option<Event> {
         let data = serde_json::from_str(&self.data).ok()?;
         match self.name.as_str() {
