@@ -39,7 +39,8 @@ fn table(records: &[(&str, &[&str])]) -> Arc<Table> {
         addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
     };
     let records = records.iter().map(record).collect();
-    Arc::new(Table::default().after(proto::DnsTable { full: true, records, removed: Vec::new(), ttl_seconds: 7 }))
+    let shapes = vec!["*.*.mesh.acme.corp".to_owned()];
+    Arc::new(Table::default().after(proto::DnsTable { full: true, records, removed: Vec::new(), ttl_seconds: 7, shapes }))
 }
 
 async fn run(records: &[(&str, &[&str])], upstream: &str) -> Running {
@@ -121,6 +122,40 @@ async fn other_names_are_the_upstreams() {
     assert_eq!(over_udp(server.address, "www.example.org.", RecordType::A).await, expected);
     assert_eq!(ask(&mut tcp(server.address).await, "www.example.org.", RecordType::A).await, expected);
     assert_eq!(over_udp(server.address, "absent.example.org.", RecordType::A).await, told(ResponseCode::NXDomain, &[]));
+}
+
+/// The code, and each record of the authority section.
+async fn refused(server: SocketAddr, name: &str) -> (ResponseCode, Vec<String>) {
+    let answer = udp(server).query(Name::from_ascii(name).unwrap(), DNSClass::IN, RecordType::A).await.unwrap();
+    assert!(answer.answers.is_empty(), "{answer:?}");
+    let records = answer.authorities.iter().map(|record| format!("{} {} {}", record.name, record.ttl, record.record_type()));
+    (answer.metadata.response_code, records.collect())
+}
+
+#[tokio::test]
+async fn an_unknown_name_of_the_meshs_shape_does_not_exist_whatever_the_upstream_is_like() {
+    const ABSENT: &str = "absent.gcp.mesh.acme.corp.";
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let unreachable = run(&[], &silent.local_addr().unwrap().to_string()).await;
+    let (nobody, knows_not) = (run(&[], "none").await, run(&[], "none").await);
+    let asks = run(&[], &knows_not.address.to_string()).await;
+    let expected = (ResponseCode::NXDomain, vec!["mesh.acme.corp. 5 SOA".to_owned()]);
+    for server in [&unreachable, &nobody, &asks] {
+        assert_eq!(refused(server.address, ABSENT).await, expected);
+    }
+    // Other names below the same domain are not the mesh's.
+    assert_eq!(refused(unreachable.address, "intranet.acme.corp.").await, (ResponseCode::ServFail, vec![]));
+}
+
+#[tokio::test]
+async fn a_name_of_the_meshs_shape_that_exists_outside_is_found_there() {
+    const OUTSIDE: &str = "printer.office.mesh.acme.corp";
+    let upstream = run(&[(OUTSIDE, &["192.0.2.7"])], "none").await;
+    let server = run(&[], &upstream.address.to_string()).await;
+    let name = format!("{OUTSIDE}.");
+    assert_eq!(over_udp(server.address, &name, RecordType::A).await, told(ResponseCode::NoError, &["7 A 192.0.2.7"]));
+    let empty = told(ResponseCode::NoError, &[]);
+    assert_eq!(over_udp(server.address, &name, RecordType::AAAA).await, empty, "it exists, without this family");
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ pub struct ZoneView {
     pub revision: Revision,
     /// The meshes.
     pub meshes: BTreeMap<Name, Arc<MeshSnapshot>>,
+    /// The shapes of the hostnames that generators make: `*.*.mesh.acme.corp`.
+    pub name_shapes: Arc<BTreeSet<String>>,
 }
 
 /// The owner.
@@ -118,7 +120,11 @@ impl Engine {
     fn show(&mut self) {
         let meshes = self.index.snapshots();
         let revision = self.applied.as_ref().map(|table| table.revision()).unwrap_or_default();
-        self.publish.send_replace(Arc::new(ZoneView { revision, meshes }));
+        let shapes = self.index.name_shapes();
+        self.publish.send_modify(|view| {
+            let name_shapes = if *view.name_shapes == shapes { Arc::clone(&view.name_shapes) } else { Arc::new(shapes) };
+            *view = Arc::new(ZoneView { revision, meshes, name_shapes });
+        });
         let hosts = self.index.hosts();
         self.hosts.send_if_modified(|held| {
             let changed = *held != hosts;
@@ -127,10 +133,10 @@ impl Engine {
         });
     }
 
-    /// How long nothing has to be done: until the end of the next grace period, at most a minute.
+    /// How long nothing has to be done: until the end of the next grace period or the next try of what failed, at most a minute.
     fn pause(&self) -> Duration {
         let until = |at: atoll_model::Timestamp| (at - self.clock.now()).to_std().unwrap_or_default();
-        self.index.wake_at().map_or(LOOK_AGAIN, until).min(LOOK_AGAIN)
+        [self.index.wake_at(), self.identities.wake_at()].into_iter().flatten().map(until).fold(LOOK_AGAIN, Duration::min)
     }
 
     /// Writes what the plan asks for. The writes come back as changes of the table.

@@ -21,7 +21,7 @@ mod zone_dir;
 
 pub use cas::CaState;
 pub use identities::{Identities, IdentityError, IssuedSecret};
-pub use link_keys::{Joined, RENEW_LINK_AT};
+pub use link_keys::{Joined, RENEW_LINK_AFTER};
 pub use review::{ZoneReview, acceptance};
 pub use servers::{Servers, ServersError};
 pub use tokens::ZoneTokens;

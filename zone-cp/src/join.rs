@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use atoll_link::{JoinRequest, RenewError, ZoneIdentity};
-use atoll_model::{Clock, Name};
+use atoll_model::{Clock, Name, Timestamp};
 use atoll_runtime::{backoff::Backoff, shutdown::Shutdown, tls::TlsError};
 use atoll_trust::{PrivateKey, join::JoinToken};
 use bytes::Bytes;
@@ -17,8 +17,12 @@ use crate::{
 
 /// Between two tries, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
-/// How often the age of the certificate is looked at.
+/// How often the age of the certificate is looked at, at least.
 const LOOK: Duration = Duration::from_secs(60);
+/// Between two tries to renew, at first and at most: there are days left, and global has many zones.
+const RENEW_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// How long one try to renew may take.
+const RENEW_WITHIN: Duration = Duration::from_secs(20);
 /// The only process of a zone, until several share one.
 pub(crate) const INSTANCE: &str = "0";
 
@@ -101,48 +105,102 @@ fn request_for(key: &PrivateKey) -> Result<Bytes, DirError> {
     Ok(Bytes::copy_from_slice(key.request()?.der()))
 }
 
-/// Renews the certificate of the link when a third of its life is over.
+/// The certificate that the zone shows on the link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkCertificate {
+    /// When it ends; from then on global does not let the zone in.
+    pub not_after: Timestamp,
+    /// When it is renewed.
+    pub renew_at: Timestamp,
+    /// Why the last try to renew it failed.
+    pub fault: Option<String>,
+}
+
+impl LinkCertificate {
+    /// A certificate as it was installed.
+    pub fn of(joined: &Joined) -> Self {
+        Self { not_after: joined.not_after, renew_at: joined.renew_at(), fault: None }
+    }
+}
+
+/// Renews the certificate of the link when a third of its life is over. The stream that is open goes on with the old one.
 pub(crate) struct Renewal {
     pub(crate) joined: Joined,
     pub(crate) identity: watch::Sender<Arc<ZoneIdentity>>,
     pub(crate) dir: ZoneDir,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) addresses: Vec<String>,
+    pub(crate) shown: watch::Sender<LinkCertificate>,
 }
 
 impl Renewal {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = Backoff::new(RENEW_RETRY.0, RENEW_RETRY.1);
         loop {
+            let pause = self.step(&mut backoff).await;
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,
-            }
-            if self.clock.now() >= self.joined.renew_at()
-                && let Err(error) = self.renew().await
-            {
-                let days = (self.joined.not_after - self.clock.now()).num_days();
-                tracing::warn!(%error, "the link's certificate cannot be renewed yet; it holds {days} more days");
             }
         }
     }
 
-    async fn renew(&mut self) -> Result<(), JoinError> {
+    /// Renews if it is time; gives how long nothing has to be done.
+    async fn step(&mut self, backoff: &mut Backoff) -> Duration {
+        let due = (self.joined.renew_at() - self.clock.now()).to_std().unwrap_or_default();
+        if !due.is_zero() {
+            // The clock may be set meanwhile.
+            return due.min(LOOK);
+        }
+        let renewed = tokio::time::timeout(RENEW_WITHIN, self.renew()).await;
+        let fault = match renewed {
+            Ok(Ok(())) => {
+                backoff.reset();
+                self.shown.send_replace(LinkCertificate::of(&self.joined));
+                tracing::info!(until = %self.joined.not_after, "renewed the link's certificate");
+                return Duration::ZERO;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("global did not answer within {} s", RENEW_WITHIN.as_secs()),
+        };
+        let hours = (self.joined.not_after - self.clock.now()).num_hours();
+        tracing::warn!(fault, "the link's certificate cannot be renewed yet; it holds {hours} more hours");
+        self.shown.send_modify(|shown| shown.fault = Some(fault));
+        backoff.next(&mut rand::rng()).max(RENEW_RETRY.0)
+    }
+
+    async fn renew(&mut self) -> Result<(), RenewalError> {
         let csr = request_for(&self.dir.pending_key()?)?;
         let current = self.identity.borrow().clone();
-        let mut last = JoinError::Refused("no address of global is known".to_owned());
+        let mut last = RenewalError::NoAddress;
         for address in &self.addresses {
             match atoll_link::renew(address, &current, &csr).await {
                 Ok(credentials) => {
-                    self.joined = self.dir.install(&credentials)?;
-                    self.identity.send_replace(Arc::new(self.joined.identity()?));
-                    tracing::info!("renewed the link's certificate");
+                    let joined = self.dir.install(&credentials)?;
+                    // The next connection uses it.
+                    self.identity.send_replace(Arc::new(joined.identity()?));
+                    self.joined = joined;
                     return Ok(());
                 }
-                Err(error @ (RenewError::Unavailable(_) | RenewError::Refused(_))) => {
-                    last = JoinError::Refused(error.to_string())
-                }
+                Err(error) => last = RenewalError::Global(address.clone(), error),
             }
         }
         Err(last)
     }
 }
+
+/// Why there is no new certificate.
+#[derive(Debug, thiserror::Error)]
+enum RenewalError {
+    #[error("no address of global is known")]
+    NoAddress,
+    #[error("{0}: {1}")]
+    Global(String, RenewError),
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+#[cfg(test)]
+mod tests;

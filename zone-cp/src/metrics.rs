@@ -10,19 +10,30 @@ use atoll_runtime::metrics::{counter, counters, gauge, gauges, label};
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 use tokio::sync::watch;
 
-use crate::{engine::ZoneView, health::Health, identity::Identities, proxies::ads::Statuses, runners::registry, xds};
+use crate::{
+    engine::ZoneView,
+    health::Health,
+    identity::Identities,
+    join::LinkCertificate,
+    proxies::{AllWaiting, ads::Statuses},
+    runners::registry,
+    xds,
+};
 
 /// Reads everything but the store, which shows itself.
 pub(crate) struct ZoneMetrics {
     pub(crate) health: Health,
     pub(crate) view: watch::Receiver<Arc<ZoneView>>,
     pub(crate) link: Option<watch::Receiver<Arc<LinkStatus>>>,
+    pub(crate) certificate: Option<watch::Receiver<LinkCertificate>>,
     pub(crate) runners: watch::Receiver<Arc<registry::View>>,
     pub(crate) envoys: watch::Receiver<Statuses>,
     pub(crate) xds: Arc<xds::Totals>,
     pub(crate) identities: Arc<Identities>,
     /// When the first certificate of a connected proxy is due.
     pub(crate) renewal: watch::Receiver<Option<Timestamp>>,
+    /// Proxies without a new certificate.
+    pub(crate) waiting: watch::Receiver<AllWaiting>,
 }
 
 impl fmt::Debug for ZoneMetrics {
@@ -40,6 +51,10 @@ impl Collector for ZoneMetrics {
         if let Some(link) = &self.link {
             let status = Arc::clone(&link.borrow());
             link_metrics(&mut encoder, &status)?;
+        }
+        if let Some(certificate) = &self.certificate {
+            let help = "When the certificate of the link ends, in Unix time";
+            gauge(&mut encoder, "atoll_link_certificate_expiry_seconds", help, seconds(certificate.borrow().not_after))?;
         }
         self.proxies(&mut encoder)?;
         self.discovery(&mut encoder)?;
@@ -113,6 +128,8 @@ impl ZoneMetrics {
 
     fn certificates(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         counter(encoder, "atoll_certificates_issued", "Certificates issued to proxies", self.identities.issued())?;
+        let help = "Connected proxies whose certificate cannot be issued at present";
+        gauge(encoder, "atoll_certificates_refused", help, self.waiting.borrow().len() as u64)?;
         match *self.renewal.borrow() {
             Some(at) => {
                 let help = "When the first certificate of a connected proxy is renewed, in Unix time";

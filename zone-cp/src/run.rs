@@ -36,7 +36,7 @@ use crate::{
     health::{Health, Stages},
     hosts,
     identity::{self, Identities, Joined, ZoneDir, ZoneReview, ZoneTokens},
-    join,
+    join::{self, LinkCertificate},
     metrics::ZoneMetrics,
     operator,
     proxies::{
@@ -133,10 +133,12 @@ async fn start(config: &Config, shutdown: &Shutdown, tasks: Tasks, of_store: Tas
     let (identities, tokens) = base.keys(&ca, addresses.rest_tls)?;
     let view = base.start_engine(&identities);
     let answers = Answers::new(base.zone.clone(), view.clone(), base.clock.clone());
-    let link = joined.map(|joined| base.start_link(joined, &answers)).transpose()?;
+    let certificate = joined.as_ref().map(|joined| watch::Sender::new(LinkCertificate::of(joined)));
+    let link = joined.zip(certificate.clone()).map(|(joined, shown)| base.start_link(joined, &answers, shown)).transpose()?;
     let own_link = OwnLink { zone: base.zone.clone(), link: link.clone(), answers: answers.clone() };
     let link = link.map(|link| link.status());
-    let seen = Seen { health: health.clone(), view: view.clone(), link: link.clone() };
+    let certificate = certificate.map(|shown| shown.subscribe());
+    let seen = Seen { health: health.clone(), view: view.clone(), link: link.clone(), certificate };
     let (status, metrics) = base.serve_proxies(listeners.dataplanes, identities, &tokens, seen).await?;
     answers.watch_proxies(ProxyViews { runners: status.runners.clone(), envoys: status.envoys.clone() });
     let status = Arc::new(status);
@@ -183,6 +185,7 @@ struct Seen {
     health: Health,
     view: watch::Receiver<Arc<ZoneView>>,
     link: Option<watch::Receiver<Arc<LinkStatus>>>,
+    certificate: Option<watch::Receiver<LinkCertificate>>,
 }
 
 impl Base<'_> {
@@ -207,7 +210,12 @@ impl Base<'_> {
         view
     }
 
-    fn start_link(&self, joined: Joined, answers: &Answers) -> Result<ZoneLink, StartError> {
+    fn start_link(
+        &self,
+        joined: Joined,
+        answers: &Answers,
+        certificate: watch::Sender<LinkCertificate>,
+    ) -> Result<ZoneLink, StartError> {
         let addresses: Vec<String> = self.config.global.iter().cloned().collect();
         let settings = ZoneConfig {
             addresses: addresses.clone(),
@@ -221,7 +229,8 @@ impl Base<'_> {
         let review = Arc::new(ZoneReview::new(self.store.clone()));
         let link = ZoneLink::new(settings, shown, self.store.clone(), review, Arc::new(answers.clone()), &self.tasks);
         let (started, end) = (link.clone(), self.shutdown.clone());
-        let renewal = join::Renewal { joined, identity, dir: self.dir.clone(), clock: Arc::clone(&self.clock), addresses };
+        let (dir, clock) = (self.dir.clone(), Arc::clone(&self.clock));
+        let renewal = join::Renewal { joined, identity, dir, clock, addresses, shown: certificate };
         self.tasks.spawn("link.renewal", renewal.run(self.shutdown.soft()));
         self.tasks.spawn("link", async move { link.run(&end).await });
         Ok(started)
@@ -236,7 +245,7 @@ impl Base<'_> {
         seen: Seen,
     ) -> Result<(ZoneStatus, ZoneMetrics), StartError> {
         let (tasks, stop, clock, store) = (&self.tasks, self.shutdown.soft(), &self.clock, &self.store);
-        let Seen { health, view, link } = seen;
+        let Seen { health, view, link, certificate } = seen;
         let dataplanes = Dataplanes::new(store.clone(), self.viewpoint.owner());
         let runners = Runners::start(dataplanes.clone(), clock.clone(), Limits::default(), tasks, stop.clone());
         let parts = Parts { view: view.clone(), identities: identities.clone(), store: store.clone(), clock: clock.clone() };
@@ -244,7 +253,8 @@ impl Base<'_> {
         let envoys = EnvoySource::new(proxies.clone(), runners.clone());
         let auth = EnvoyAuth { tokens: Arc::new(tokens.clone()), dataplanes: dataplanes.clone() };
         let ads = AdsServer::new(auth, envoys.clone(), xds::Limits::default(), tasks.clone(), stop.clone());
-        let (of_runners, envoys, xds, renewal) = (runners.view(), envoys.statuses(), ads.totals(), proxies.renewal());
+        let (of_runners, envoys, xds) = (runners.view(), envoys.statuses(), ads.totals());
+        let (renewal, waiting) = (proxies.renewal(), proxies.waiting());
         let service = RunnerService::new(
             runners,
             dataplanes,
@@ -255,8 +265,15 @@ impl Base<'_> {
             stop.clone(),
         );
         serve_dataplanes(listener, service, ads, tasks, stop);
-        let status = ZoneStatus { view: view.clone(), runners: of_runners.clone(), envoys: envoys.clone(), link: link.clone() };
-        Ok((status, ZoneMetrics { health, view, link, runners: of_runners, envoys, xds, identities, renewal }))
+        let status = ZoneStatus {
+            view: view.clone(),
+            runners: of_runners.clone(),
+            envoys: envoys.clone(),
+            waiting: waiting.clone(),
+            link: link.clone(),
+            certificate: certificate.clone(),
+        };
+        Ok((status, ZoneMetrics { certificate, health, view, link, runners: of_runners, envoys, xds, identities, renewal, waiting }))
     }
 
     /// Tells global how the dataplanes of this zone fare.

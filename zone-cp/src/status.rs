@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use crate::{
     engine::ZoneView,
-    proxies::ads::Statuses,
+    join::LinkCertificate,
+    proxies::{AllWaiting, ads::Statuses},
     runners::{self, ProxyId},
 };
 
@@ -22,8 +23,12 @@ pub struct ZoneStatus {
     pub runners: watch::Receiver<Arc<runners::registry::View>>,
     /// Discovery streams.
     pub envoys: watch::Receiver<Statuses>,
+    /// Proxies without a certificate.
+    pub waiting: watch::Receiver<AllWaiting>,
     /// The link; absent in a stand-alone zone.
     pub link: Option<watch::Receiver<Arc<LinkStatus>>>,
+    /// What this zone shows on it.
+    pub certificate: Option<watch::Receiver<LinkCertificate>>,
 }
 
 impl StatusSource for ZoneStatus {
@@ -35,7 +40,7 @@ impl StatusSource for ZoneStatus {
     fn insight(&self, key: &ResourceKey) -> Option<Value> {
         match key.kind {
             Kind::Dataplane => self.dataplane(&ProxyId::new(key.mesh.clone(), key.name.clone())),
-            Kind::Zone => self.link.as_ref().map(|link| zone(&link.borrow().clone())),
+            Kind::Zone => self.link.as_ref().map(|link| self.zone(&link.borrow().clone())),
             Kind::Mesh
             | Kind::MeshService
             | Kind::MeshZoneAddress
@@ -68,6 +73,10 @@ impl ZoneStatus {
             .iter()
             .map(|refusal| json!({ "type": refusal.kind.to_string(), "name": &*refusal.name, "error": &*refusal.reason }))
             .collect();
+        let waiting = Arc::clone(&self.waiting.borrow());
+        let certificate = waiting
+            .get(id)
+            .map(|waiting| json!({ "refused": waiting.reason, "since": waiting.since, "oldHoldsUntil": waiting.holds_until }));
         Some(json!({
             "subscriptions": subscriptions(id, &seen, [&about.runner_version, &about.envoy_version]),
             "online": proxy.status.runner || proxy.status.envoys > 0,
@@ -75,12 +84,28 @@ impl ZoneStatus {
             "heldUntil": runners.held.get(id),
             "version": { "runner": about.runner_version, "envoy": about.envoy_version },
             "runner": { "attached": proxy.status.runner, "draining": proxy.status.draining },
+            "certificate": certificate,
             "envoy": { "streams": proxy.status.envoys, "appliedRevision": envoy.applied, "nacks": envoy.nacks, "refused": refused },
         }))
     }
 }
 
-/// The link, as this zone sees it.
+impl ZoneStatus {
+    /// The link, as this zone sees it.
+    fn zone(&self, status: &LinkStatus) -> Value {
+        let mut shown = zone(status);
+        if let Some(certificate) = &self.certificate {
+            let certificate = certificate.borrow();
+            shown["certificate"] = json!({
+                "notAfter": certificate.not_after,
+                "renewAt": certificate.renew_at,
+                "lastError": certificate.fault,
+            });
+        }
+        shown
+    }
+}
+
 fn zone(status: &LinkStatus) -> Value {
     json!({
         "online": status.phase != Phase::Disconnected,

@@ -57,6 +57,35 @@ impl Generators {
     }
 }
 
+impl Generators {
+    /// The shape of the names that each generator makes.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = String> {
+        self.generators.values().filter_map(|generator| shape(&generator.template))
+    }
+}
+
+/// The labels of a template's names: those that hold an action as `*`. None unless the last is fixed. An action whose value has
+/// dots makes names of other shapes, which are not known to be the mesh's then.
+fn shape(template: &str) -> Option<String> {
+    let (mut labels, mut rest) = (vec![String::new()], template.trim());
+    while let Some(next) = rest.chars().next() {
+        let label = labels.last_mut()?;
+        if let Some(action) = rest.strip_prefix("{{") {
+            label.push('*');
+            rest = &action[action.find("}}")? + 2..];
+            continue;
+        }
+        match next {
+            '.' => labels.push(String::new()),
+            _ => label.push(next.to_ascii_lowercase()),
+        }
+        rest = &rest[next.len_utf8()..];
+    }
+    let fixed = labels.last().is_some_and(|label| !label.is_empty() && !label.contains('*'));
+    let labels = labels.iter().map(|label| if label.contains('*') { "*" } else { label });
+    fixed.then(|| labels.collect::<Vec<_>>().join("."))
+}
+
 /// Reads a generator; `Ok(None)` for one that is not about MeshServices.
 pub(crate) fn read(context: &Context, resource: &Resource) -> Result<Option<(GeneratorOrder, Generator)>, serde_json::Error> {
     let spec: HostnameGenerator = resource.parse()?;
@@ -229,4 +258,24 @@ fn render(context: &Context, template: &str, service: &Named) -> Result<String, 
 
 fn generated(status: ConditionStatus, reason: &str, message: String) -> Condition {
     Condition { kind: "Generated".to_owned(), status, reason: reason.to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shape_of_names_follows_from_the_template() {
+        for (template, expected) in [
+            ("{{ .DisplayName }}.{{ .Zone }}.mesh.acme.corp", Some("*.*.mesh.acme.corp")),
+            ("{{.Name}}.svc.{{label \"a.b/c\"}}.Local", Some("*.svc.*.local")),
+            ("v1-{{ .Name }}.mesh", Some("*.mesh")),
+            ("fixed.mesh", Some("fixed.mesh")),
+            ("{{ .DisplayName }}", None),
+            ("{{ .DisplayName }}.{{ .Zone }}", None),
+            ("{{ .DisplayName ", None),
+        ] {
+            assert_eq!(shape(template).as_deref(), expected, "{template}");
+        }
+    }
 }

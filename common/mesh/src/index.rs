@@ -120,6 +120,11 @@ impl MeshIndex {
         self.realms.values().flat_map(Realm::hosts).map(str::to_owned).collect()
     }
 
+    /// The shapes of the hostnames that generators make, `*` for a label that differs from name to name: `*.*.mesh.acme.corp`.
+    pub fn name_shapes(&self) -> BTreeSet<String> {
+        self.context.generators.shapes().collect()
+    }
+
     /// Takes what a host name leads to; without an address its endpoints are left out.
     pub fn resolve(&mut self, host: &str, address: Option<IpAddr>) {
         let old = match address {

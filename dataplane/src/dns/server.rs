@@ -34,6 +34,9 @@ const TCP_BUFFER: usize = 32;
 /// The largest datagram that we send: it passes every network whole.
 const UDP_MAX: u16 = 1232;
 
+/// How long a client may remember that a name of the mesh does not exist: it may exist soon.
+const ABSENT_SECONDS: u32 = 5;
+
 /// Why DNS cannot be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsFault {
@@ -158,7 +161,13 @@ impl Answerer {
                 reply.message.answers = records.map(|data| Record::from_rdata(asked.clone(), table.ttl_seconds, data)).collect();
                 reply
             }
-            Some(_) | None => self.forward(request).await,
+            Some(_) | None => {
+                let reply = self.forward(request).await;
+                match table.domain_of(&name.to_ascii()) {
+                    Some(domain) if says_nothing(&reply) => absent(request, domain),
+                    Some(_) | None => reply,
+                }
+            }
         }
     }
 
@@ -170,6 +179,28 @@ impl Answerer {
             Err(NoAnswer::Silence) => code(request, ResponseCode::ServFail, "upstream_failed"),
         }
     }
+}
+
+/// Whether the machine's resolver does not have the name, or cannot say. An answer without records is an answer.
+fn says_nothing(reply: &Reply) -> bool {
+    let code = reply.message.metadata.response_code;
+    matches!(code, ResponseCode::NXDomain | ResponseCode::ServFail | ResponseCode::Refused)
+}
+
+/// That a name of the mesh does not exist. The SOA record says for how long that holds; the outside's may say a day.
+fn absent(request: &Request, domain: &str) -> Reply {
+    let mut reply = code(request, ResponseCode::NXDomain, "absent");
+    if let (Ok(domain), Ok(mailbox)) = (Name::from_ascii(domain), Name::from_ascii(format!("hostmaster.{domain}"))) {
+        let (domain, mailbox) = (fqdn(domain), fqdn(mailbox));
+        let soa = rdata::SOA::new(domain.clone(), mailbox, 1, 3600, 600, 86_400, ABSENT_SECONDS);
+        reply.message.authorities = vec![Record::from_rdata(domain, ABSENT_SECONDS, RData::SOA(soa))];
+    }
+    reply
+}
+
+fn fqdn(mut name: Name) -> Name {
+    name.set_fqdn(true);
+    name
 }
 
 /// The record data of an address, if that is of the kind that was asked for.

@@ -42,7 +42,8 @@ async fn a_store_that_went_back_is_read_anew() {
     assert_eq!(names(&view.borrow()), ["also-lost", "kept", "lost"]);
 
     // As after a failover to a server that lacks the last commits. The write after it brings the revision to where it was.
-    let back = "DELETE FROM history WHERE revision > 1; DELETE FROM resources WHERE revision > 1; UPDATE counter SET revision = 1";
+    let back =
+        "DELETE FROM history WHERE revision > 1; DELETE FROM resources WHERE revision > 1; UPDATE counter SET revision = 1";
     test.store.execute(back).await.unwrap();
     write(&test.store, "new", &["newer"]).await;
 

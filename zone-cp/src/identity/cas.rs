@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use atoll_model::{Kind, Owner, ResourceKey, Timestamp, alias, names, spiffe::TrustDomain};
 use atoll_runtime::files;
-use atoll_trust::ca::{CaError, WorkloadCa};
+use atoll_trust::{
+    Pin,
+    ca::{CaError, WorkloadCa},
+};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +30,14 @@ pub enum CaState {
 pub(super) struct Held {
     pub(super) state: CaState,
     pub(super) ca: WorkloadCa,
+    /// Whether its key lasts: a CA that a restart would forget neither issues nor is published.
+    saved: bool,
+}
+
+impl Held {
+    fn new(state: CaState, ca: WorkloadCa) -> Self {
+        Self { state, ca, saved: false }
+    }
 }
 
 /// The CAs of one MeshIdentity.
@@ -35,6 +46,10 @@ pub(super) struct Cas {
     folder: PathBuf,
     identity: ResourceKey,
     held: Vec<Held>,
+    /// The list differs from its file.
+    unsaved: bool,
+    /// Which CA issued when this was last asked.
+    issued_before: Option<Pin>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,7 +76,7 @@ impl Cas {
 
     /// None yet.
     pub(super) fn new(folder: PathBuf, identity: ResourceKey) -> Self {
-        Self { folder, identity, held: Vec::new() }
+        Self { folder, identity, held: Vec::new(), unsaved: false, issued_before: None }
     }
 
     /// Reads a folder; none if it holds no CAs.
@@ -72,10 +87,12 @@ impl Cas {
         let identity = ResourceKey::new(Kind::MeshIdentity, stored.mesh, stored.name, owner);
         let load = |stored: StoredCa| {
             let ca = WorkloadCa::load(&stored.certificate, &stored.key).map_err(|error| damaged(&path, error))?;
-            Ok(Held { state: stored.state, ca })
+            Ok(Held { state: stored.state, ca, saved: true })
         };
         let held = stored.cas.into_iter().map(load).collect::<Result<_, DirError>>()?;
-        Ok(Some(Self { folder, identity, held }))
+        let mut cas = Self { folder, identity, held, unsaved: false, issued_before: None };
+        cas.issued_before = cas.active().map(WorkloadCa::pin);
+        Ok(Some(cas))
     }
 
     pub(super) fn identity(&self) -> &ResourceKey {
@@ -88,28 +105,31 @@ impl Cas {
 
     /// The CA that issues.
     pub(super) fn active(&self) -> Option<&WorkloadCa> {
-        self.held.iter().find(|held| held.state == CaState::Active).map(|held| &held.ca)
+        self.held.iter().find(|held| held.saved && held.state == CaState::Active).map(|held| &held.ca)
     }
 
     /// The certificates that others should trust for `domain`.
     pub(super) fn published<'a>(&'a self, domain: &'a TrustDomain, now: Timestamp) -> impl Iterator<Item = &'a str> {
-        let lives = move |held: &&Held| held.ca.trust_domain() == domain && held.ca.not_after() > now;
+        let lives = move |held: &&Held| held.saved && held.ca.trust_domain() == domain && held.ca.not_after() > now;
         self.held.iter().filter(lives).map(|held| held.ca.cert_pem())
     }
 
     /// Brings the list up to date for `domain` and `now`, and writes it if it changed. Says whether another CA issues now.
     pub(super) fn advance(&mut self, domain: &TrustDomain, now: Timestamp, rng: &mut impl RngCore) -> Result<bool, CasError> {
         let before: Vec<_> = self.held.iter().map(|held| (held.state, held.ca.pin())).collect();
-        let issued_before = self.active().map(WorkloadCa::pin);
         let mut next = std::mem::take(&mut self.held);
         let stepped = step(&mut next, domain, now, rng);
         self.held = next;
-        stepped?;
         let after: Vec<_> = self.held.iter().map(|held| (held.state, held.ca.pin())).collect();
-        if before != after {
+        self.unsaved |= before != after;
+        stepped?;
+        if self.unsaved {
             self.save()?;
+            self.unsaved = false;
+            self.held.iter_mut().for_each(|held| held.saved = true);
         }
-        Ok(issued_before != self.active().map(WorkloadCa::pin))
+        let issues = self.active().map(WorkloadCa::pin);
+        Ok(std::mem::replace(&mut self.issued_before, issues) != issues)
     }
 
     fn save(&self) -> Result<(), DirError> {
@@ -152,7 +172,7 @@ fn step(held: &mut Vec<Held>, domain: &TrustDomain, now: Timestamp, rng: &mut im
     let prepared = held.iter().position(|one| one.state == CaState::Prepared);
     match (active, prepared) {
         (None, Some(prepared)) => held[prepared].state = CaState::Active,
-        (None, None) => held.push(Held { state: CaState::Active, ca: WorkloadCa::generate(domain, now, rng)? }),
+        (None, None) => held.push(Held::new(CaState::Active, WorkloadCa::generate(domain, now, rng)?)),
         (Some(active), Some(prepared)) => {
             let (left, life) = left(&held[active].ca);
             if left < life / 6 {
@@ -163,7 +183,7 @@ fn step(held: &mut Vec<Held>, domain: &TrustDomain, now: Timestamp, rng: &mut im
         (Some(active), None) => {
             let (left, life) = left(&held[active].ca);
             if left < life / 2 {
-                held.push(Held { state: CaState::Prepared, ca: WorkloadCa::generate(domain, now, rng)? });
+                held.push(Held::new(CaState::Prepared, WorkloadCa::generate(domain, now, rng)?));
             }
         }
     }
@@ -226,6 +246,22 @@ mod tests {
         assert_eq!(again.active().map(WorkloadCa::pin), Some(pin));
         assert_eq!(again.identity(), first.identity());
         assert!(Cas::load(folder.path().join("other")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_ca_that_cannot_be_kept_does_not_issue_until_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut cas, domain) = (cas(folder.path()), "azure.mesh".parse().unwrap());
+        let advance = |cas: &mut Cas| cas.advance(&domain, now(), &mut StdRng::seed_from_u64(1));
+        std::fs::write(cas.path(), "in the way").unwrap();
+        for _ in 0..2 {
+            assert!(advance(&mut cas).is_err());
+            assert!(cas.active().is_none() && cas.published(&domain, now()).next().is_none());
+        }
+        std::fs::remove_file(cas.path()).unwrap();
+        assert!(advance(&mut cas).is_ok_and(|another| another), "who waits for it is told");
+        let kept = Cas::load(cas.path().to_owned()).unwrap().unwrap();
+        assert_eq!(kept.active().map(WorkloadCa::pin), cas.active().map(WorkloadCa::pin));
     }
 
     #[test]

@@ -37,6 +37,8 @@ use super::{
 
 /// Label of the MeshTrusts that this zone makes.
 pub(super) const TRUST_GENERATOR: &str = "meshtrust-generator";
+/// The first pause before a CA that could not be made or kept is tried again; doubled after each try, up to 32 times this.
+const CA_RETRY: TimeDelta = TimeDelta::seconds(1);
 /// When a certificate that could not be renewed is tried again.
 const RETRY: TimeDelta = TimeDelta::seconds(30);
 /// How often expired certificates are forgotten.
@@ -48,6 +50,14 @@ pub enum IdentityError {
     /// The MeshIdentity has no CA here yet: global did not record its trust domain for this zone, or it asks for none.
     #[error("this zone has no CA for {0} yet")]
     NoCa(ResourceKey),
+    /// The zone should have a CA for the MeshIdentity and cannot make or keep it.
+    #[error("this zone has no CA for {identity}: {why}")]
+    CaFault {
+        /// The MeshIdentity.
+        identity: ResourceKey,
+        /// Why.
+        why: String,
+    },
     /// The CA does not sign.
     #[error("the CA of {identity} does not issue: {source}")]
     Ca {
@@ -71,6 +81,8 @@ pub struct IssuedSecret {
     pub version: String,
     /// When to ask again.
     pub renew_at: Timestamp,
+    /// Why it is an old one, when it should have been renewed and could not be.
+    pub fault: Option<String>,
     /// When it ends.
     pub not_after: Timestamp,
 }
@@ -90,6 +102,12 @@ struct State {
     purged: Timestamp,
     /// Certificates issued since the start.
     issued: u64,
+    /// What keeps CAs from being as they should.
+    faults: BTreeMap<ResourceKey, String>,
+    /// Plans in a row with faults.
+    failed: u32,
+    /// When to plan again although nothing changes.
+    plan_again: Option<Timestamp>,
 }
 
 struct Issuer {
@@ -114,7 +132,8 @@ impl Identities {
                 issuers.insert(cas.identity().clone(), Issuer { cas, leaves, leaf_life: LEAF_LIFE });
             }
         }
-        let state = Mutex::new(State { issuers, rng, purged: now, issued: 0 });
+        let state =
+            Mutex::new(State { issuers, rng, purged: now, issued: 0, faults: BTreeMap::new(), failed: 0, plan_again: None });
         Ok(Self { root: root.to_owned(), zone, uid, state, changed: watch::Sender::new(0) })
     }
 
@@ -127,11 +146,13 @@ impl Identities {
     pub fn plan(&self, table: &TableSnapshot, now: Timestamp) -> Vec<Planned> {
         let (mut trusts, mut moved) = (BTreeMap::new(), false);
         let mut state = self.lock();
+        state.faults.clear();
         for wanted in wanted(table, &self.zone, self.uid) {
             match self.advance(&mut state, &wanted, now) {
                 Ok(another) => moved |= another,
                 Err(error) => {
                     // What there is goes on issuing, and is published on.
+                    state.faults.insert(wanted.identity.clone(), with_causes(&error));
                     tracing::warn!(error = %with_causes(&error), resource.name = %wanted.identity.name, "the CAs of {} stay as they are", wanted.identity);
                 }
             }
@@ -139,6 +160,8 @@ impl Identities {
                 publish(&mut trusts, &wanted, &issuer.cas, now);
             }
         }
+        state.failed = if state.faults.is_empty() { 0 } else { state.failed + 1 };
+        state.plan_again = (state.failed > 0).then(|| now + CA_RETRY * (1 << state.failed.min(6)) / 2);
         if now - state.purged > PURGE {
             state.purged = now;
             state.issuers.values_mut().for_each(|issuer| issuer.leaves.purge(now));
@@ -150,26 +173,35 @@ impl Identities {
         self.difference(table, trusts)
     }
 
+    /// When to plan again although nothing changes: the last plan could not do all that it should.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.lock().plan_again
+    }
+
     /// The certificate of a proxy: the one that it has, or a new one when half of that one's life is over.
     ///
     /// # Errors
     /// When there is no CA, or the CA does not sign and no certificate holds any more.
     pub fn secret_for(&self, proxy: &ProxyIdentity, now: Timestamp) -> Result<IssuedSecret, IdentityError> {
         let state = &mut *self.lock();
-        let no_ca = || IdentityError::NoCa(proxy.identity.clone());
-        let issuer = state.issuers.get_mut(&proxy.identity).ok_or_else(no_ca)?;
-        let ca = issuer.cas.active().ok_or_else(no_ca)?;
+        let fault = state.faults.get(&proxy.identity).cloned();
+        let no_ca = || match fault {
+            Some(why) => IdentityError::CaFault { identity: proxy.identity.clone(), why },
+            None => IdentityError::NoCa(proxy.identity.clone()),
+        };
+        let Some(issuer) = state.issuers.get_mut(&proxy.identity) else { return Err(no_ca()) };
+        let Some(ca) = issuer.cas.active() else { return Err(no_ca()) };
         let held = issuer.leaves.get(&proxy.spiffe_id).filter(|leaf| leaf.certificate.not_after > now);
         if let Some(leaf) = held
             && leaf.issuer == ca.pin()
             && now < leaf.renew_at()
         {
-            return Ok(secret(proxy, leaf, leaf.renew_at()));
+            return Ok(secret(proxy, leaf));
         }
         match ca.issue(&proxy.spiffe_id, issuer.leaf_life, now, &mut state.rng) {
             Ok(certificate) => {
                 let leaf = Leaf { issuer: ca.pin(), certificate };
-                let secret = secret(proxy, &leaf, leaf.renew_at());
+                let secret = secret(proxy, &leaf);
                 issuer.leaves.put(proxy.spiffe_id.clone(), leaf);
                 state.issued += 1;
                 Ok(secret)
@@ -177,7 +209,7 @@ impl Identities {
             Err(source) => match held {
                 Some(leaf) => {
                     tracing::warn!(error = %source, spiffe.id = %proxy.spiffe_id, "{} keeps its old certificate", proxy.spiffe_id);
-                    Ok(secret(proxy, leaf, now + RETRY))
+                    Ok(IssuedSecret { renew_at: now + RETRY, fault: Some(source.to_string()), ..secret(proxy, leaf) })
                 }
                 None => Err(IdentityError::Ca { identity: proxy.identity.clone(), source }),
             },
@@ -256,13 +288,14 @@ fn publish(trusts: &mut BTreeMap<(Name, Name), MeshTrust>, wanted: &Wanted, cas:
     }
 }
 
-fn secret(proxy: &ProxyIdentity, leaf: &Leaf, renew_at: Timestamp) -> IssuedSecret {
+fn secret(proxy: &ProxyIdentity, leaf: &Leaf) -> IssuedSecret {
     IssuedSecret {
         name: proxy.secret_name.clone(),
         chain_pem: leaf.certificate.chain_pem.clone(),
         key_pem: leaf.certificate.key_pem.clone(),
         version: version(leaf, &proxy.spiffe_id),
-        renew_at,
+        renew_at: leaf.renew_at(),
+        fault: None,
         not_after: leaf.certificate.not_after,
     }
 }

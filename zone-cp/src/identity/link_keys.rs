@@ -3,15 +3,15 @@
 use atoll_link::{Credentials, ZoneIdentity};
 use atoll_model::{Name, Timestamp};
 use atoll_runtime::tls;
-use atoll_trust::{PrivateKey, SecretText, ca::ZONE_LIFE, x509};
-use chrono::TimeDelta;
+use atoll_trust::{PrivateKey, SecretText, x509};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::zone_dir::{DirError, ZoneDir, damaged, read, read_json, write, write_json};
 
-/// How much of a certificate's life is left when it is renewed: a zone that was cut off for 20 days comes back by itself.
-pub const RENEW_LINK_AT: f64 = 2.0 / 3.0;
+/// The part of a certificate's life after which it is renewed, as a divisor: a zone that was cut off for 20 days comes back by
+/// itself.
+pub const RENEW_LINK_AFTER: i32 = 3;
 
 /// The zone's membership in a cluster.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Joined {
     pub cluster_id: Uuid,
     /// The name under which global knows the zone.
     pub zone_name: Name,
+    /// When its certificate begins.
+    pub not_before: Timestamp,
     /// When its certificate ends.
     pub not_after: Timestamp,
     chain_pem: String,
@@ -51,7 +53,7 @@ impl Joined {
 
     /// When the certificate is renewed: when a third of its life is over.
     pub fn renew_at(&self) -> Timestamp {
-        self.not_after - TimeDelta::milliseconds((ZONE_LIFE.num_milliseconds() as f64 * RENEW_LINK_AT) as i64)
+        self.not_before + (self.not_after - self.not_before) / RENEW_LINK_AFTER
     }
 }
 
@@ -71,6 +73,7 @@ impl ZoneDir {
         Ok(Some(Joined {
             cluster_id: stored.cluster_id,
             zone_name: stored.zone_name.into(),
+            not_before: facts.not_before,
             not_after: facts.not_after,
             chain_pem: stored.chain,
             ca_pem: stored.ca,
@@ -123,6 +126,7 @@ fn pem(chain: &[bytes::Bytes]) -> String {
 mod tests {
     use atoll_trust::{ZonePeer, ca::ControlPlaneCa};
     use bytes::Bytes;
+    use chrono::TimeDelta;
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
@@ -154,7 +158,9 @@ mod tests {
         assert!(zone.joined().unwrap().is_none());
         let joined = zone.install(&credentials(&zone, now(), |_| ())).unwrap();
         assert_eq!((joined.zone_name.as_str(), joined.not_after), ("azure", now() + TimeDelta::days(30)));
-        assert_eq!(joined.renew_at(), now() + TimeDelta::days(10));
+        // Its life begins a little before it is issued, for clocks that are late.
+        let early = now() + TimeDelta::days(10) - joined.renew_at();
+        assert!(early >= TimeDelta::zero() && early < TimeDelta::hours(1), "{early}");
         let again = open(&folder).joined().unwrap().unwrap();
         assert_eq!((again.cluster_id, again.not_after), (joined.cluster_id, joined.not_after));
         atoll_runtime::tls::install_provider();

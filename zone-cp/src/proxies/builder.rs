@@ -9,23 +9,27 @@ use std::{
 use atoll_envoy::{Cache, ProxyInputs, ResourceSet, generate, secret};
 use atoll_mesh::{
     MeshSnapshot,
-    snapshot::{NameTarget, OrdMap, ProxyView, Service},
+    snapshot::{NameTarget, OrdMap, ProxyIdentity, ProxyView, Service},
     trust::TrustBundles,
 };
 use atoll_model::{Clock, Name, ResourceKey, Revision, Timestamp};
 use atoll_policy::PermissionSet;
 use atoll_runtime::tasks::Tasks;
 use atoll_store::Store;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     chains::ChainState,
     memory::{self, Remembered},
+    waiting::{AllWaiting, WaitingList},
 };
 use crate::{
     engine::ZoneView,
-    identity::Identities,
+    identity::{Identities, IssuedSecret},
     runners::{Binder, Bound, NameTable, NameTables, ProxyId, Wishes},
     xds::{ProxyConfig, WhyEmpty},
 };
@@ -35,6 +39,7 @@ use crate::{
 pub struct Proxies {
     commands: mpsc::UnboundedSender<Command>,
     renewal: watch::Receiver<Option<Timestamp>>,
+    waiting: watch::Receiver<AllWaiting>,
 }
 
 #[derive(Debug)]
@@ -54,13 +59,19 @@ impl Proxies {
         let remembered = memory::load(&parts.store).await?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let (shown, renewal) = watch::channel(None);
-        tasks.spawn("proxies", Builder::new(parts, remembered, shown).run(inbox, stop));
-        Ok(Self { commands, renewal })
+        let (list, waiting) = WaitingList::new();
+        tasks.spawn("proxies", Builder::new(parts, remembered, shown, list).run(inbox, stop));
+        Ok(Self { commands, renewal, waiting })
     }
 
     /// When the first of the certificates of connected proxies is renewed.
     pub fn renewal(&self) -> watch::Receiver<Option<Timestamp>> {
         self.renewal.clone()
+    }
+
+    /// The connected proxies whose certificate cannot be issued at present.
+    pub fn waiting(&self) -> watch::Receiver<AllWaiting> {
+        self.waiting.clone()
     }
 
     /// What a proxy should have, now and later; `None` until its Dataplane is known here.
@@ -107,6 +118,7 @@ struct Builder {
     /// When the first of the issued certificates must be renewed.
     renew_at: Option<Timestamp>,
     shown: watch::Sender<Option<Timestamp>>,
+    waiting: WaitingList,
 }
 
 /// One proxy that somebody listens for.
@@ -118,6 +130,8 @@ struct Proxy {
     bound: Option<Arc<BoundFor>>,
     config: Option<Arc<ProxyConfig>>,
     table: Arc<NameTable>,
+    /// The shapes in `table`; none when the names must be looked at again.
+    shapes: Option<Arc<BTreeSet<String>>>,
 }
 
 /// What the inbounds of a proxy grant, by section.
@@ -145,7 +159,12 @@ struct BoundFor {
 }
 
 impl Builder {
-    fn new(parts: Parts, remembered: BTreeMap<ProxyId, Remembered>, shown: watch::Sender<Option<Timestamp>>) -> Self {
+    fn new(
+        parts: Parts,
+        remembered: BTreeMap<ProxyId, Remembered>,
+        shown: watch::Sender<Option<Timestamp>>,
+        waiting: WaitingList,
+    ) -> Self {
         Self {
             parts,
             cache: Cache::default(),
@@ -157,12 +176,14 @@ impl Builder {
             bundles: BTreeMap::new(),
             renew_at: None,
             shown,
+            waiting,
         }
     }
 
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>, stop: CancellationToken) {
         let mut identities = self.parts.identities.changed();
         loop {
+            let retry = self.waiting.wake();
             let renew = self.renew_at.map(|at| (at - self.parts.clock.now()).to_std().unwrap_or_default());
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -179,7 +200,12 @@ impl Builder {
                     }
                 },
                 () = tokio::time::sleep(renew.unwrap_or_default()), if renew.is_some() => self.build_all(),
+                () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
+                    let due = self.waiting.due(Instant::now()).into_iter().collect();
+                    self.build(&due);
+                }
             }
+            self.waiting.show();
             self.shown.send_replace(self.renew_at);
             self.save().await;
         }
@@ -217,6 +243,7 @@ impl Builder {
         self.proxies.retain(|_, proxy| proxy.is_wanted());
         self.granted.retain(|id, _| self.proxies.contains_key(id));
         self.certificates.retain(|id, _| self.proxies.contains_key(id));
+        self.waiting.retain(|id| self.proxies.contains_key(id));
         let all = self.proxies.keys().cloned().collect();
         self.renew_at = None;
         self.build(&all);
@@ -227,11 +254,11 @@ impl Builder {
         let view = Arc::clone(&self.parts.view.borrow_and_update());
         for id in ids {
             let Some(snapshot) = view.meshes.get(&id.mesh) else { continue };
-            self.build_one(id, snapshot, view.revision);
+            self.build_one(id, snapshot, &view);
         }
     }
 
-    fn build_one(&mut self, id: &ProxyId, snapshot: &Arc<MeshSnapshot>, revision: Revision) {
+    fn build_one(&mut self, id: &ProxyId, snapshot: &Arc<MeshSnapshot>, view: &ZoneView) {
         let Some(mut proxy) = self.proxies.remove(id) else { return };
         let dataplane = snapshot.dataplanes.get(&id.name).cloned();
         let own = dataplane.as_ref().and_then(|dataplane| dataplane.spec.networking.as_ref()?.address.parse::<IpAddr>().ok());
@@ -243,16 +270,17 @@ impl Builder {
             Some(held) => held,
             None => {
                 let bound = self.bind(id, &mut proxy, snapshot, own);
-                proxy.publish_names(&bound);
+                proxy.shapes = None;
                 Arc::new(BoundFor { services: snapshot.services.clone(), names: Arc::clone(&snapshot.names), bound })
             }
         };
+        proxy.publish_names(&bound.bound, &view.name_shapes);
         proxy.bound = Some(Arc::clone(&bound));
         // A proxy whose Dataplane is not known keeps what it has: nothing is taken away because something is missing.
         if let Some(dataplane) = dataplane
             && let Some(set) = self.resources(id, snapshot, &dataplane, &bound.bound)
         {
-            proxy.publish(revision, set);
+            proxy.publish(view.revision, set);
         }
         self.proxies.insert(id.clone(), proxy);
     }
@@ -293,14 +321,11 @@ impl Builder {
     ) -> Option<ResourceSet> {
         let policies = snapshot.policies.for_proxy(&dataplane.labels, dataplane.key.owner);
         let mut secrets = Vec::new();
+        if dataplane.identity.is_none() {
+            self.waiting.done(id);
+        }
         if let Some(identity) = &dataplane.identity {
-            let issued = match self.parts.identities.secret_for(identity, self.parts.clock.now()) {
-                Ok(issued) => issued,
-                Err(error) => {
-                    tracing::warn!(mesh = %id.mesh, dataplane = %id.name, %error, "no certificate for {id}; it keeps what it has");
-                    return None;
-                }
-            };
+            let issued = self.issued(id, identity)?;
             self.renew_at = Some(self.renew_at.map_or(issued.renew_at, |at| at.min(issued.renew_at)));
             let held = self.certificates.get(id).filter(|held| *held.version == *issued.version && *held.name == *issued.name);
             let certificate = held.cloned().unwrap_or_else(|| {
@@ -319,6 +344,23 @@ impl Builder {
             set.put_shared(secret);
         }
         Some(set)
+    }
+
+    /// The proxy's certificate; without one it is tried again later.
+    fn issued(&mut self, id: &ProxyId, identity: &ProxyIdentity) -> Option<IssuedSecret> {
+        let now = self.parts.clock.now();
+        let issued = match self.parts.identities.secret_for(identity, now) {
+            Ok(issued) => issued,
+            Err(error) => {
+                self.waiting.failed(id, error.to_string(), None, now);
+                return None;
+            }
+        };
+        match &issued.fault {
+            Some(fault) => self.waiting.failed(id, fault.clone(), Some(issued.not_after), now),
+            None => self.waiting.done(id),
+        }
+        Some(issued)
     }
 
     fn bundle(&mut self, mesh: &Name, trust: &TrustBundles) -> Arc<atoll_envoy::Encoded> {
@@ -408,8 +450,13 @@ impl Proxy {
         }
     }
 
-    fn publish_names(&mut self, bound: &Bound) {
-        let table = bound.table(crate::runners::names::TTL_SECONDS);
+    /// Shows the names, unless neither they nor their shapes were looked at anew.
+    fn publish_names(&mut self, bound: &Bound, shapes: &Arc<BTreeSet<String>>) {
+        if self.shapes.as_ref().is_some_and(|held| Arc::ptr_eq(held, shapes)) {
+            return;
+        }
+        self.shapes = Some(Arc::clone(shapes));
+        let table = bound.table(crate::runners::names::TTL_SECONDS, shapes);
         if *self.table != table {
             self.table = Arc::new(table);
             for sender in &self.names {

@@ -10,5 +10,7 @@ pub mod ads;
 pub mod builder;
 pub mod chains;
 pub mod memory;
+pub mod waiting;
 
 pub use builder::{Parts, Proxies};
+pub use waiting::{AllWaiting, Waiting};

@@ -13,6 +13,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -44,9 +45,9 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// The table for the proxy's DNS.
-    pub fn table(&self, ttl_seconds: u32) -> NameTable {
-        NameTable { records: self.names.clone(), ttl_seconds }
+    /// The table for the proxy's DNS; `shapes` are those of the mesh's names.
+    pub fn table(&self, ttl_seconds: u32, shapes: &Arc<BTreeSet<String>>) -> NameTable {
+        NameTable { records: self.names.clone(), ttl_seconds, shapes: Arc::clone(shapes) }
     }
 }
 

@@ -1,6 +1,10 @@
 //! The names that a proxy's DNS answers, and what changed in them.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::proto;
 
@@ -14,11 +18,13 @@ pub struct NameTable {
     pub records: BTreeMap<String, Vec<IpAddr>>,
     /// How long a client may keep an answer.
     pub ttl_seconds: u32,
+    /// The shapes of the mesh's names: `*.*.mesh.acme.corp`.
+    pub shapes: Arc<BTreeSet<String>>,
 }
 
 impl Default for NameTable {
     fn default() -> Self {
-        Self { records: BTreeMap::new(), ttl_seconds: TTL_SECONDS }
+        Self { records: BTreeMap::new(), ttl_seconds: TTL_SECONDS, shapes: Arc::default() }
     }
 }
 
@@ -26,7 +32,7 @@ impl NameTable {
     /// The whole table: the first message of a stream.
     pub fn full(&self) -> proto::DnsTable {
         let records = self.records.iter().map(record).collect();
-        proto::DnsTable { full: true, records, removed: Vec::new(), ttl_seconds: self.ttl_seconds }
+        self.message(true, records, Vec::new())
     }
 
     /// What turns `before` into this table; `None` when they are equal.
@@ -34,8 +40,14 @@ impl NameTable {
         let changed = |(name, addresses): &(&String, &Vec<IpAddr>)| before.records.get(*name) != Some(addresses);
         let records: Vec<_> = self.records.iter().filter(changed).map(record).collect();
         let removed: Vec<_> = before.records.keys().filter(|name| !self.records.contains_key(*name)).cloned().collect();
-        let same = records.is_empty() && removed.is_empty() && self.ttl_seconds == before.ttl_seconds;
-        (!same).then_some(proto::DnsTable { full: false, records, removed, ttl_seconds: self.ttl_seconds })
+        let same = records.is_empty() && removed.is_empty();
+        let same = same && self.ttl_seconds == before.ttl_seconds && self.shapes == before.shapes;
+        (!same).then(|| self.message(false, records, removed))
+    }
+
+    fn message(&self, full: bool, records: Vec<proto::DnsRecord>, removed: Vec<String>) -> proto::DnsTable {
+        let shapes = self.shapes.iter().cloned().collect();
+        proto::DnsTable { full, records, removed, ttl_seconds: self.ttl_seconds, shapes }
     }
 }
 
@@ -62,9 +74,13 @@ mod tests {
             records: vec![record("moved", "127.0.0.4"), record("new", "::1")],
             removed: vec!["gone".into()],
             ttl_seconds: 30,
+            shapes: Vec::new(),
         };
         assert_eq!(after.delta(&before), Some(expected));
         assert_eq!(after.delta(&after), None);
         assert!(after.full().full);
+        let shapes: Arc<BTreeSet<String>> = Arc::new(["*.mesh".to_owned()].into());
+        let shaped = NameTable { shapes, ..after.clone() };
+        assert_eq!(shaped.delta(&after).map(|delta| delta.shapes), Some(vec!["*.mesh".to_owned()]));
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
+mod certificates;
 mod changes;
 mod envoy;
 mod plane;
