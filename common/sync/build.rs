@@ -1,16 +1,12 @@
-//! Compiles the messages of the link, and keeps their descriptor for the test that refuses breaking changes.
+//! Compiles the messages of the link.
 
-use std::{env, error::Error, fs, path::PathBuf};
-
-use prost::Message;
+use std::{env, error::Error, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     let file = root.join("atoll/link/v1/link.proto");
     println!("cargo:rerun-if-changed={}", file.display());
     let descriptors = protox::compile([&file], [&root])?;
-    let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("link.bin"), descriptors.encode_to_vec())?;
     let mut config = prost_build::Config::new();
     config.bytes(["."]);
     config.type_attribute(".atoll.link.v1.Key", "#[derive(PartialOrd, Ord)]");

@@ -1,55 +1,96 @@
-//! Refuses breaking changes of `proto/atoll/link/v1`: what `link.fields` lists must stay as it is.
+//! Refuses breaking changes of the wire contracts in `proto/`: what the list of fields beside each one names must stay as it is.
 //!
-//! `UPDATE=1` adds what is new to the list. Nothing is ever taken out of it.
+//! `UPDATE=1` adds what is new to the lists. Nothing is ever taken out of them.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use prost::Message;
 use prost_types::{
-    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet,
+    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
     field_descriptor_proto::{Label, Type},
 };
 
 #[test]
 fn what_was_promised_stays() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../proto/atoll/link/v1/link.fields");
-    let now = fields();
-    let promised: BTreeSet<String> = std::fs::read_to_string(&path).unwrap_or_default().lines().map(str::to_owned).collect();
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    let contracts = contracts(&root);
+    assert!(contracts.len() >= 2, "the link's and the runner's: {contracts:?}");
+    for contract in contracts {
+        check(&root, &contract);
+    }
+}
+
+#[test]
+fn a_field_that_changed_is_not_the_one_that_was_promised() {
+    let fields = |text: &str| {
+        let dir = std::env::temp_dir().join(format!("atoll-contract-{}-{}", std::process::id(), text.len()));
+        fs::create_dir_all(&dir).expect("a folder");
+        fs::write(dir.join("a.proto"), format!("syntax = \"proto3\"; package a; {text}")).expect("written");
+        let fields = fields(&compile(&dir, &dir.join("a.proto")));
+        fs::remove_dir_all(&dir).expect("removed");
+        fields
+    };
+    let promised = fields("message M { string x = 1; }");
+    for changed in
+        ["message M { bytes x = 1; }", "message M { string x = 2; }", "message M { repeated string x = 1; }", "message M {}"]
+    {
+        assert!(!promised.is_subset(&fields(changed)), "{changed}");
+    }
+    assert!(promised.is_subset(&fields("message M { string x = 1; string y = 2; } message N {}")));
+}
+
+/// Every `.proto` file.
+fn contracts(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let found = entries.flat_map(|path| if path.is_dir() { contracts(&path) } else { vec![path] });
+    found.filter(|path| path.extension().is_some_and(|extension| extension == "proto")).collect()
+}
+
+fn check(root: &Path, contract: &Path) {
+    let (list, now) = (contract.with_extension("fields"), fields(&compile(root, contract)));
+    let promised: BTreeSet<String> = fs::read_to_string(&list).unwrap_or_default().lines().map(str::to_owned).collect();
     let broken: Vec<_> = promised.difference(&now).collect();
-    assert!(broken.is_empty(), "these were promised and are gone or changed; add a new field instead: {broken:#?}");
+    let list_name = list.display();
+    assert!(broken.is_empty(), "{list_name}: these were promised and are gone or changed; add a new field instead: {broken:#?}");
     let new: Vec<_> = now.difference(&promised).collect();
     if new.is_empty() {
         return;
     }
-    assert!(std::env::var_os("UPDATE").is_some(), "not in link.fields yet (UPDATE=1 adds them): {new:#?}");
+    assert!(std::env::var_os("UPDATE").is_some(), "not in {list_name} yet (UPDATE=1 adds them): {new:#?}");
     let all: Vec<_> = now.into_iter().map(|line| line + "\n").collect();
-    std::fs::write(path, all.concat()).expect("written");
+    fs::write(&list, all.concat()).expect("written");
+}
+
+fn compile(root: &Path, contract: &Path) -> FileDescriptorProto {
+    let set = protox::compile([contract], [root]).expect("it compiles");
+    let name = contract.strip_prefix(root).expect("a file of the root").to_str().expect("UTF-8");
+    set.file.into_iter().find(|file| file.name() == name).expect("the file itself")
 }
 
 /// One line for each field, enum value and method.
-fn fields() -> BTreeSet<String> {
-    let set = FileDescriptorSet::decode(atoll_sync::proto::DESCRIPTOR).expect("a descriptor");
+fn fields(file: &FileDescriptorProto) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
-    for file in set.file.iter().filter(|file| file.package() == "atoll.link.v1") {
-        for message in &file.message_type {
-            add_message(message, "", &mut lines);
-        }
-        for values in &file.enum_type {
-            add_enum(values, "", &mut lines);
-        }
-        for service in &file.service {
-            for method in &service.method {
-                let stream = |is: bool| if is { "stream " } else { "" };
-                lines.insert(format!(
-                    "rpc {}.{}({}{}) returns ({}{})",
-                    service.name(),
-                    method.name(),
-                    stream(method.client_streaming()),
-                    method.input_type(),
-                    stream(method.server_streaming()),
-                    method.output_type(),
-                ));
-            }
+    for message in &file.message_type {
+        add_message(message, "", &mut lines);
+    }
+    for values in &file.enum_type {
+        add_enum(values, "", &mut lines);
+    }
+    for service in &file.service {
+        for method in &service.method {
+            let stream = |is: bool| if is { "stream " } else { "" };
+            lines.insert(format!(
+                "rpc {}.{}({}{}) returns ({}{})",
+                service.name(),
+                method.name(),
+                stream(method.client_streaming()),
+                method.input_type(),
+                stream(method.server_streaming()),
+                method.output_type(),
+            ));
         }
     }
     lines
