@@ -36,7 +36,7 @@ use crate::{
     queries::ZoneLinks,
     store,
     zones::{
-        GlobalKeys, GlobalTokens, KeysError, TrustDomains, ZoneRegistry, ZoneReview, departed,
+        GlobalKeys, GlobalTokens, KeysError, TokenKeys, TrustDomains, ZoneRegistry, ZoneReview, departed,
         servers::{Servers, ServersError},
     },
 };
@@ -235,6 +235,8 @@ async fn assemble(
     let (steps, step_stop) = (registry, stop.clone());
     tasks.spawn("zones.registry", async move { steps.run(step_stop).await });
     tasks.spawn("zones.trust_domains", trust_domains.run(stop.clone()));
+    let token_keys = TokenKeys::new(store.clone(), keys.tokens.public());
+    tasks.spawn("zones.token_keys", token_keys.run(stop.clone()));
     tasks.spawn("zones.departed", departed::run(store.clone(), stop.clone()));
     tasks.spawn("zones.servers", servers.run(clock.clone(), stop.clone()));
     tasks.spawn("store.prune", prune(store.clone(), stop.clone()));
