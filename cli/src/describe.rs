@@ -81,7 +81,7 @@ fn head(kind: Kind, item: &Value, last: Option<&Change>, now: Timestamp, out: &m
     let mesh = if kind.descriptor().scope == Scope::Mesh { text(&item["mesh"]) } else { String::new() };
     writeln!(out, "{}", title(kind.name(), &mesh, &text(&item["name"])))?;
     let has = &item["labels"];
-    let zone = has[labels::ZONE].as_str().map(|zone| format!(", zone {zone}")).unwrap_or_default();
+    let zone = has[labels::ZONE].as_str().map(|zone| format!(" (zone {zone})")).unwrap_or_default();
     let labels: Vec<String> = has
         .as_object()
         .into_iter()

@@ -26,6 +26,8 @@ pub enum Event {
     Put(Value),
     /// It is gone; type, mesh and name are left.
     Delete(Value),
+    /// Everything up to here has been told.
+    Mark,
 }
 
 /// Follows a list until the plane refuses or cannot be reached any more.
@@ -141,6 +143,7 @@ impl Message {
         match self.name.as_str() {
             "put" => Some(Event::Put(data)),
             "delete" => Some(Event::Delete(data)),
+            "revision" => Some(Event::Mark),
             _ => None,
         }
     }
@@ -151,12 +154,14 @@ pub struct Shown {
     kind: Kind,
     format: Listing,
     widths: Vec<usize>,
+    /// The rows of what was there at the beginning, until all of them are known: their columns shall stand in line.
+    first: Option<Vec<Vec<String>>>,
 }
 
 impl Shown {
     /// Nothing is shown yet.
     pub fn new(kind: Kind, format: Listing) -> Self {
-        Self { kind, format, widths: Vec::new() }
+        Self { kind, format, widths: Vec::new(), first: Some(Vec::new()) }
     }
 
     /// Prints one event.
@@ -167,6 +172,7 @@ impl Shown {
         let (word, item) = match event {
             Event::Put(item) => ("put", item),
             Event::Delete(item) => ("deleted", item),
+            Event::Mark => return Ok(self.flush(out)?),
         };
         match self.format {
             Listing::Table | Listing::Wide => self.row(word, item, now, out)?,
@@ -183,22 +189,32 @@ impl Shown {
         Ok(out.flush()?)
     }
 
-    /// A row in columns that grow when a cell needs it: those above cannot be moved any more.
     fn row(&mut self, word: &str, item: &Value, now: Timestamp, out: &mut dyn Write) -> std::io::Result<()> {
         let (headings, cells) = columns::row(self.kind, self.format, item, now);
-        if self.widths.is_empty() {
-            let titles: Vec<String> = std::iter::once("EVENT").chain(headings).map(str::to_owned).collect();
-            self.line(&titles, out)?;
-        }
         let cells: Vec<String> = std::iter::once(word.to_owned()).chain(cells).collect();
-        self.line(&cells, out)
+        let Some(first) = &mut self.first else { return self.line(&cells, out) };
+        if first.is_empty() {
+            first.push(std::iter::once("EVENT").chain(headings).map(str::to_owned).collect());
+        }
+        first.push(cells);
+        Ok(())
     }
 
+    /// Prints what was there at the beginning.
+    fn flush(&mut self, out: &mut dyn Write) -> std::io::Result<()> {
+        let Some(first) = self.first.take_if(|rows| !rows.is_empty()) else { return Ok(()) };
+        let width = |column: usize| first.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+        self.widths = (0..first[0].len()).map(width).collect();
+        first.iter().try_for_each(|row| self.line(row, out))?;
+        out.flush()
+    }
+
+    /// Prints a row in columns that grow when a cell needs it: those above cannot be moved any more.
     fn line(&mut self, cells: &[String], out: &mut dyn Write) -> std::io::Result<()> {
         self.widths.resize(cells.len(), 0);
         let mut line = String::new();
         for (cell, width) in cells.iter().zip(&mut self.widths) {
-            *width = cell.chars().count().max(*width).max(7);
+            *width = cell.chars().count().max(*width);
             line.push_str(&format!("{cell:<width$}  ", width = *width));
         }
         writeln!(out, "{}", line.trim_end())
@@ -218,7 +234,7 @@ mod tests {
             text.as_bytes().chunks(cut).for_each(|part| seen.extend(events.feed(part)));
             assert_eq!(seen.len(), 2, "{cut}");
             assert_eq!((seen[0].id.as_deref(), seen[0].event()), (Some("7"), Some(Event::Put(json!({"a": 1})))));
-            assert_eq!((seen[1].id.as_deref(), seen[1].event()), (Some("8"), None));
+            assert_eq!((seen[1].id.as_deref(), seen[1].event()), (Some("8"), Some(Event::Mark)));
         }
     }
 
@@ -229,8 +245,10 @@ mod tests {
         let now = "2026-01-01T01:00:00Z".parse().unwrap();
         let item = json!({"name": "default", "creationTime": "2026-01-01T00:00:00Z"});
         shown.print(&Event::Put(item), now, &mut out).unwrap();
+        assert!(out.is_empty(), "the first rows stand in line");
+        shown.print(&Event::Mark, now, &mut out).unwrap();
         shown.print(&Event::Delete(json!({"name": "old"})), now, &mut out).unwrap();
-        let expected = "EVENT    NAME     AGE\nput      default  60m\ndeleted  old      -\n";
+        let expected = "EVENT  NAME     AGE\nput    default  60m\ndeleted  old      -\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

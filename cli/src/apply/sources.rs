@@ -78,7 +78,7 @@ fn files(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-        return Ok(vec![("(standard input)".to_owned(), text)]);
+        return Ok(vec![("stdin".to_owned(), text)]);
     }
     let mut found = Vec::new();
     if path.is_dir() {

@@ -1,6 +1,6 @@
 //! Which resources select which by labels, as far as their documents say it.
 
-use atoll_model::{Kind, Scope};
+use atoll_model::{Kind, Scope, labels};
 use serde_json::Value;
 
 use crate::{apply::sources::title, client::Client, kinds};
@@ -16,7 +16,8 @@ pub(super) async fn selecting(client: &Client, kind: Kind, target: &Value) -> an
     }
     for selecting in Kind::ALL.iter().filter(|selecting| selects_any(**selecting, kind)) {
         for item in list(client, *selecting, target).await? {
-            let field = selection(*selecting, &item).into_iter().find(|selection| selection.takes(kind, target));
+            let field =
+                selection(*selecting, &item).into_iter().find(|one| one.takes(kind, target) && reaches(&item, kind, target));
             found.extend(field.map(|field| format!("{} ({})", shown(*selecting, &item), field.field)));
         }
     }
@@ -29,7 +30,9 @@ pub(super) async fn selected(client: &Client, kind: Kind, selecting: &Value) -> 
     let selections = selection(kind, selecting);
     for target in TARGETS.iter().filter(|target| selections.iter().any(|one| one.kind == **target)) {
         let items = list(client, *target, selecting).await?;
-        let taken = items.iter().filter(|item| selections.iter().any(|one| one.takes(*target, item)));
+        let taken = items
+            .iter()
+            .filter(|item| reaches(selecting, *target, item) && selections.iter().any(|one| one.takes(*target, item)));
         found.extend(taken.map(|item| shown(*target, item)));
     }
     Ok(found)
@@ -38,6 +41,12 @@ pub(super) async fn selected(client: &Client, kind: Kind, selecting: &Value) -> 
 /// The resources of a kind beside another: in its mesh, or in all.
 async fn list(client: &Client, kind: Kind, beside: &Value) -> anyhow::Result<Vec<Value>> {
     client.list(&kinds::list_path(kind, beside["mesh"].as_str()), &[]).await
+}
+
+/// What a zone owns selects dataplanes of that zone only.
+fn reaches(selecting: &Value, kind: Kind, target: &Value) -> bool {
+    let zone = |item: &Value| item["labels"][labels::ZONE].as_str().map(str::to_owned);
+    kind != Kind::Dataplane || zone(selecting).is_none_or(|owner| zone(target) == Some(owner))
 }
 
 fn shown(kind: Kind, item: &Value) -> String {
@@ -73,7 +82,7 @@ impl Selection<'_> {
         self.kind == kind
             && match self.by {
                 By::Labels(wanted) => has(wanted),
-                By::Name(name) => item["name"] == name || item["labels"][atoll_model::labels::DISPLAY_NAME] == name,
+                By::Name(name) => item["name"] == name || item["labels"][labels::DISPLAY_NAME] == name,
             }
     }
 }
@@ -141,6 +150,15 @@ mod tests {
         let document = json!({ "spec": spec });
         let takes = selection(kind, &document).iter().any(|selection| selection.takes(target, &item));
         assert_eq!(takes, expected, "{spec}");
+    }
+
+    #[test]
+    fn a_zones_resources_reach_its_own_dataplanes() {
+        let of = |zone: Option<&str>| json!({"labels": zone.map(|zone| json!({"kuma.io/zone": zone}))});
+        for (owner, target, expected) in [(None, "gcp", true), (Some("gcp"), "gcp", true), (Some("gcp"), "azure", false)] {
+            assert_eq!(reaches(&of(owner), Kind::Dataplane, &of(Some(target))), expected);
+        }
+        assert!(reaches(&of(Some("gcp")), Kind::MeshService, &of(Some("azure"))));
     }
 
     #[test]
