@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use atoll_model::{Kind, Scope};
 use clap::Args;
 use http::{Method, StatusCode};
@@ -105,11 +105,10 @@ fn of_files(files: &[PathBuf]) -> anyhow::Result<Vec<Doomed>> {
     let mut doomed = Vec::new();
     for document in sources::read(files)?.iter().rev() {
         let text = |field: &str| document.field(field).to_owned();
-        let kind = match text("type").parse::<Kind>() {
-            Ok(kind) if !text("name").is_empty() => kind,
-            Ok(_) => bail!("{}: the document has no name", document.place()),
-            Err(error) => bail!("{}: {error}", document.place()),
-        };
+        let kind = kinds::parse(&text("type")).with_context(|| document.place())?;
+        if text("name").is_empty() {
+            bail!("{}: the document has no name", document.place());
+        }
         if kind.descriptor().scope == Scope::Mesh && text("mesh").is_empty() {
             bail!("{}: the document has no mesh", document.place());
         }

@@ -31,9 +31,15 @@ pub mod token;
 pub mod watch;
 pub mod zone;
 
+const START: &str = "To begin:
+  atoll context add --from data/global/operator.yaml    # what the plane's first start wrote
+  atoll get zones
+  atoll apply -f policies/ --dry-run
+  atoll COMMAND --help                                  # every command has examples";
+
 /// Speaks with the control planes of Atoll.
 #[derive(Debug, Parser)]
-#[command(name = "atoll", version, about, propagate_version = true)]
+#[command(name = "atoll", version, about, propagate_version = true, after_help = START)]
 pub struct Cli {
     /// Where and as whom.
     #[command(flatten)]

@@ -22,6 +22,7 @@ pub enum Token {
 
 /// For which zone.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  atoll token zone gcp >gcp.token    # zone-cp --zone gcp --join-token-file gcp.token …")]
 pub struct ZoneToken {
     /// The zone's name.
     pub zone: String,
@@ -32,6 +33,8 @@ pub struct ZoneToken {
 
 /// For which dataplanes.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  atoll token dataplane --workload api >api.token\n  \
+    atoll token dataplane -m shop --name web-1 --tag team=shop --valid-for 24h")]
 pub struct DataplaneToken {
     /// The mesh.
     #[arg(short, long, default_value = "default")]
@@ -52,6 +55,7 @@ pub struct DataplaneToken {
 
 /// For whom.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  atoll token user eve --group team-a --valid-for 8h >eve.token")]
 pub struct UserToken {
     /// Name of the user.
     pub name: String,

@@ -1,5 +1,12 @@
 //! Apply: one line for each document, in as few transactions as there can be.
 
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
+
 use crate::{TIMEOUT, cells, scene::Scene};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,4 +85,41 @@ async fn what_needs_several_transactions_says_so() {
     let count = |word: &str| said.out.lines().filter(|line| line.contains(&format!(" {word} ("))).count();
     assert_eq!((count("updated"), count("unchanged"), count("failed"), count("skipped")), (499, 1, 1, 600), "{}", said.err);
     assert!(said.err.contains("1 transactions before this one are applied and stay; 1 after it were not sent"), "{}", said.err);
+}
+
+/// Stands before a plane and swallows its first answer: the request has been done, and the client cannot know.
+async fn swallow_first_answer(plane: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for turn in 0.. {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut upstream = TcpStream::connect(plane).await.unwrap();
+            if turn > 0 {
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut upstream).await });
+                continue;
+            }
+            let (mut to_plane, mut from_plane) = (vec![0; 64 << 10], vec![0; 1]);
+            loop {
+                tokio::select! {
+                    n = client.read(&mut to_plane) => upstream.write_all(&to_plane[..n.unwrap()]).await.unwrap(),
+                    answered = upstream.read(&mut from_plane) => { answered.unwrap(); break }
+                }
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_answer_is_lost_is_repeated_and_done_once() {
+    let scene = Scene::global().await;
+    let between = swallow_first_answer(scene.plain_address()).await;
+    let token = scene.write_secret("token", &scene.operator("token"));
+    let url = format!("http://{between}");
+    scene.ok(&["context", "add", "--name", "lossy", "--url", &url, "--token-file", &token]).await;
+    let file = scene.write("t.yaml", TIMEOUT);
+    assert_eq!(scene.ok(&["apply", "-f", &file]).await, "MeshTimeout default/all created (t.yaml:1)\n");
+    let history = scene.ok(&["history", "mt", "all"]).await;
+    assert_eq!(history.lines().count(), 2, "one change: {history}");
 }

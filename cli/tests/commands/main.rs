@@ -54,8 +54,10 @@ async fn what_is_not_there_is_said_with_what_to_do() {
 fn every_command_on_resources_has_examples() {
     use clap::CommandFactory;
     let cli = atoll_cli::Cli::command();
-    for name in ["apply", "diff", "get", "describe", "delete", "history", "completion"] {
-        let command = cli.find_subcommand(name).unwrap();
+    let names =
+        ["apply", "diff", "get", "describe", "delete", "history", "completion", "context add", "token user", "token zone"];
+    for name in names {
+        let command = name.split(' ').fold(&cli, |command, name| command.find_subcommand(name).unwrap());
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         assert!(help.contains("Examples:") && help.contains(&format!("atoll {name}")), "{name}: {help}");
     }

@@ -85,6 +85,14 @@ impl Scene {
         }
     }
 
+    /// Where global answers without TLS.
+    pub(crate) fn plain_address(&self) -> std::net::SocketAddr {
+        match self.running.as_ref().unwrap() {
+            Plane::Global(running) => running.addresses.rest,
+            Plane::Zone(running) => running.addresses.rest,
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
