@@ -7,7 +7,10 @@ use atoll_store::StoreConfig;
 use clap::{Parser, Subcommand};
 use serde::{Serialize, Serializer};
 
-use crate::SealKeyConfig;
+use crate::{
+    SealKeyConfig,
+    oidc::{OidcConfig, OidcConfigError},
+};
 
 /// The global control plane of Atoll: keeps policies and the catalog of services, and feeds the zones.
 #[derive(Clone, Debug, Parser, Serialize)]
@@ -49,6 +52,10 @@ pub struct Config {
     /// File with the bearer token that /metrics wants; needed when --diagnostics-listen is no loopback address.
     #[arg(long, env = "ATOLL_METRICS_TOKEN_FILE", value_name = "FILE")]
     pub metrics_token_file: Option<PathBuf>,
+    /// The identity provider of people.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub oidc: OidcConfig,
     /// text or json.
     #[arg(long, env = "ATOLL_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -157,6 +164,9 @@ pub enum ConfigError {
     /// No URL.
     #[error("--public-url {0:?} must be https://HOST:PORT")]
     PublicUrl(String),
+    /// The identity provider.
+    #[error(transparent)]
+    Oidc(#[from] OidcConfigError),
 }
 
 impl Config {
@@ -176,6 +186,7 @@ impl Config {
         if !self.diagnostics_listen.ip().is_loopback() && self.metrics_token_file.is_none() {
             return Err(ConfigError::OpenDiagnostics(self.diagnostics_listen));
         }
+        self.oidc.settings()?;
         match &self.public_url {
             Some(url) if host_of(url).is_none() => Err(ConfigError::PublicUrl(url.clone())),
             Some(_) | None => Ok(()),
@@ -255,6 +266,9 @@ mod tests {
         for (args, part) in [
             (&["--diagnostics-listen", "0.0.0.0:5680"][..], "--metrics-token-file"),
             (&["--public-url", "cp.acme.corp"], "https://HOST:PORT"),
+            (&["--oidc-issuer", "http://idp.acme.corp", "--oidc-audience", "atoll"], "https://"),
+            (&["--oidc-issuer", "https://idp.acme.corp", "--oidc-audience", ""], "audience"),
+            (&["--oidc-issuer", "https://x", "--oidc-audience", "a", "--oidc-ca-file", "/nowhere.pem"], "/nowhere.pem"),
             (&["--public-url", "https://cp.acme.corp:5682 # x"], "https://HOST:PORT"),
         ] {
             let error = read(args).unwrap().validate().unwrap_err().to_string();
@@ -263,6 +277,8 @@ mod tests {
         for (args, part) in [
             (&["--store", "mysql://x"][..], "postgres://"),
             (&["--rest-listen", "5681"], "--rest-listen"),
+            (&["--oidc-issuer", "https://idp.acme.corp"], "--oidc-audience"),
+            (&["--oidc-group-map", "platform"], "GROUP=GROUP"),
             (&["--nope"], "--nope"),
         ] {
             let error = read(args).unwrap_err().to_string();

@@ -14,6 +14,7 @@ pub mod config;
 mod first_start;
 mod insights;
 mod metrics;
+pub mod oidc;
 mod operator;
 mod overview;
 mod queries;

@@ -2,12 +2,24 @@
 
 use std::{fmt, sync::Arc};
 
+use atoll_api::access::DeniedCounts;
 use atoll_link::GlobalLink;
 use atoll_model::Clock;
-use atoll_runtime::metrics::{gauges, label};
+use atoll_runtime::metrics::{counters, gauges, label};
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use crate::zones::online;
+
+/// Reads how often requests were turned away.
+#[derive(Debug)]
+pub(crate) struct ApiMetrics(pub(crate) Arc<DeniedCounts>);
+
+impl Collector for ApiMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let rows = self.0.shown().map(|(decision, count)| (label("decision", decision), count));
+        counters(&mut encoder, "atoll_api_denied", "Requests that were turned away", rows)
+    }
+}
 
 /// Reads the links.
 pub(crate) struct LinkMetrics {

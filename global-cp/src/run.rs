@@ -10,6 +10,7 @@ use std::{
 
 use atoll_api::{
     Info, Plane, PlaneParts,
+    access::oidc::Oidc,
     serve::{Scheme, serve},
 };
 use atoll_link::{GlobalConfig, GlobalLink};
@@ -30,13 +31,13 @@ use uuid::Uuid;
 
 use crate::{
     Config, ConfigError, first_start,
-    metrics::LinkMetrics,
+    metrics::{ApiMetrics, LinkMetrics},
     operator,
     overview::Overview,
     queries::ZoneLinks,
     store,
     zones::{
-        GlobalKeys, GlobalTokens, KeysError, TokenKeys, TrustDomains, ZoneRegistry, ZoneReview, departed,
+        GlobalKeys, GlobalTokens, KeysError, Revocations, TokenKeys, TrustDomains, ZoneRegistry, ZoneReview, departed,
         servers::{Servers, ServersError},
     },
 };
@@ -196,7 +197,9 @@ async fn assemble(
     let stop = shutdown.soft();
     let keys = Arc::new(GlobalKeys::open(store, clock.now(), &mut rand::rng()).await?);
     let registry = ZoneRegistry::new(store.clone(), keys.clone(), clock.clone(), StdRng::from_os_rng());
-    let tokens = GlobalTokens::new(registry.clone());
+    let oidc = config.oidc.settings().map_err(ConfigError::Oidc)?.map(|settings| Oidc::new(settings, clock.clone()));
+    let oidc = oidc.transpose().map_err(|fault| ConfigError::Oidc(fault.into()))?;
+    let tokens = GlobalTokens::new(registry.clone()).with_oidc(oidc.clone());
     let servers = Servers::new(registry.clone(), server_names(config))?;
     let ports = Ports::bind(config, &servers, keys.ca.cert_pem()).await?;
     let addresses = ports.addresses()?;
@@ -237,6 +240,10 @@ async fn assemble(
     tasks.spawn("zones.trust_domains", trust_domains.run(stop.clone()));
     let token_keys = TokenKeys::new(store.clone(), keys.tokens.public());
     tasks.spawn("zones.token_keys", token_keys.run(stop.clone()));
+    tasks.spawn("zones.revocations", Revocations::new(store.clone(), clock.clone()).run(stop.clone()));
+    if let Some(oidc) = oidc {
+        tasks.spawn("oidc", oidc.run(stop.clone()));
+    }
     tasks.spawn("zones.departed", departed::run(store.clone(), stop.clone()));
     tasks.spawn("zones.servers", servers.run(clock.clone(), stop.clone()));
     tasks.spawn("store.prune", prune(store.clone(), stop.clone()));
@@ -350,6 +357,7 @@ impl Ports {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(StoreMetrics::new(plane.store.clone())));
         registry.register_collector(Box::new(LinkMetrics { link: link.clone(), clock }));
+        registry.register_collector(Box::new(ApiMetrics(plane.denied_counts())));
         let ready = plane.ready.clone();
         let shown = Diagnostics {
             ready: Arc::new(move || ready().map_or_else(Readiness::NotReady, |()| Readiness::Ready)),

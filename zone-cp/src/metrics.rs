@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use atoll_api::access::DeniedCounts;
 use atoll_envoy::ResourceType;
 use atoll_link::{LinkStatus, Phase};
 use atoll_model::Timestamp;
@@ -19,6 +20,17 @@ use crate::{
     runners::registry,
     xds,
 };
+
+/// Reads how often requests were turned away.
+#[derive(Debug)]
+pub(crate) struct ApiMetrics(pub(crate) Arc<DeniedCounts>);
+
+impl Collector for ApiMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let rows = self.0.shown().map(|(decision, count)| (label("decision", decision), count));
+        counters(&mut encoder, "atoll_api_denied", "Requests that were turned away", rows)
+    }
+}
 
 /// Reads everything but the store, which shows itself.
 pub(crate) struct ZoneMetrics {

@@ -8,6 +8,7 @@ use std::{
 
 use atoll_api::{
     Info, Plane, PlaneParts,
+    access::DeniedCounts,
     serve::{self, Scheme},
 };
 use atoll_link::{LinkStatus, ZoneConfig, ZoneLink};
@@ -37,7 +38,7 @@ use crate::{
     hosts,
     identity::{self, Identities, Joined, ZoneDir, ZoneReview, ZoneTokens},
     join::{self, LinkCertificate},
-    metrics::ZoneMetrics,
+    metrics::{ApiMetrics, ZoneMetrics},
     operator,
     proxies::{
         Parts, Proxies,
@@ -143,8 +144,8 @@ async fn start(config: &Config, shutdown: &Shutdown, tasks: Tasks, of_store: Tas
     answers.watch_proxies(ProxyViews { runners: status.runners.clone(), envoys: status.envoys.clone() });
     let status = Arc::new(status);
     base.tell_insights(own_link.link.as_ref(), status.clone());
-    base.serve_rest(listeners.rest, listeners.rest_tls, tokens, (status, own_link), &health);
-    register(&registry, metrics, &base.store);
+    let denied = base.serve_rest(listeners.rest, listeners.rest_tls, tokens, (status, own_link), &health);
+    register(&registry, (metrics, ApiMetrics(denied)), &base.store);
 
     let Base { tasks, store, zone, .. } = base;
     tasks.spawn("store.prune", prune(store.clone(), shutdown.soft()));
@@ -197,6 +198,7 @@ impl Base<'_> {
         let identities = Arc::new(identities.map_err(&failed)?);
         let key = self.dir.signing_key().map_err(&failed)?;
         let tokens = ZoneTokens::new(key, uid, self.store.clone(), clock.clone(), StdRng::from_os_rng());
+        self.tasks.spawn("tokens", tokens.clone().run(self.shutdown.soft()));
         let written = operator::write(&self.dir, ca, &tokens, rest);
         written.map_err(|error| StartError::Write(config.data_dir.display().to_string(), error))?;
         Ok((identities, tokens))
@@ -290,7 +292,7 @@ impl Base<'_> {
         tokens: ZoneTokens,
         (status, own_link): (Arc<ZoneStatus>, OwnLink),
         health: &Health,
-    ) {
+    ) -> Arc<DeniedCounts> {
         let (config, store, health) = (self.config, &self.store, health.clone());
         let plane = Plane::new(PlaneParts {
             viewpoint: self.viewpoint.clone(),
@@ -305,9 +307,11 @@ impl Base<'_> {
             config: config.shown(),
             ready: Arc::new(move || health.ready()),
         });
+        let denied = plane.denied_counts();
         let (router, stop) = (atoll_api::router(plane), self.shutdown.soft());
         self.tasks.spawn("rest", serve::serve(rest, router.clone(), Scheme::Http, stop.clone()));
         self.tasks.spawn("rest.tls", serve::serve(rest_tls, router, Scheme::Https, stop));
+        denied
     }
 }
 
@@ -370,8 +374,9 @@ fn serve_diagnostics(
     Ok(registry)
 }
 
-fn register(registry: &Mutex<Registry>, metrics: ZoneMetrics, store: &Store) {
+fn register(registry: &Mutex<Registry>, (metrics, api): (ZoneMetrics, ApiMetrics), store: &Store) {
     let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
     registry.register_collector(Box::new(StoreMetrics::new(store.clone())));
     registry.register_collector(Box::new(metrics));
+    registry.register_collector(Box::new(api));
 }

@@ -15,9 +15,12 @@
 pub mod access;
 mod apply;
 pub mod body;
+mod difference;
+mod kuma_gaps;
 mod links;
 mod naming;
 mod negotiate;
+mod once;
 pub mod openapi;
 pub mod plane;
 mod present;
@@ -30,9 +33,9 @@ pub mod serve;
 mod system;
 mod tokens;
 
-pub use access::{ADMIN_GROUP, Authenticate, AuthenticationError, Caller};
+pub use access::{ADMIN_GROUP, Authenticate, AuthenticationError, Caller, Credential};
 pub use links::{LinkError, Links, NoLinks, Question, Word};
 pub use plane::{Admission, Info, NoStatus, Plane, PlaneParts, StatusSource};
 pub use problem::Problem;
 pub use routes::router;
-pub use tokens::{DataplaneTokenRequest, IssueError, IssueTokens, UserTokenRequest, ZoneTokenRequest};
+pub use tokens::{DataplaneTokenRequest, IssueError, IssueTokens, TokenName, UserTokenRequest, ZoneTokenRequest};

@@ -6,28 +6,30 @@ use atoll_model::{Kind, Name, Resource, ResourceKey};
 use atoll_store::TableSnapshot;
 use http::StatusCode;
 
-use crate::{Plane, Problem, present};
+use crate::{Plane, Problem, access::Permit, present};
 
 /// The resource that a path means.
 ///
 /// # Errors
-/// 404, or 409 with the candidates when a bare name means several.
+/// 404, also when `permit` hides it; 409 with the candidates when a bare name means several.
 pub(crate) fn find<'a>(
     plane: &Plane,
     table: &'a TableSnapshot,
     kind: Kind,
     mesh: &Name,
     name: &Name,
+    permit: &Permit,
     title: &'static str,
 ) -> Result<&'a Arc<Resource>, Problem> {
     let own = ResourceKey::new(kind, mesh.clone(), name.clone(), plane.viewpoint.owner());
-    if let Some(resource) = table.get(&own) {
+    let seen = |resource: &&Arc<Resource>| permit.sees(plane, table, &resource.key);
+    if let Some(resource) = table.get(&own).filter(seen) {
         return Ok(resource);
     }
-    let candidates: Vec<_> = table.by_name(kind, mesh, name).collect();
+    let candidates: Vec<_> = table.by_name(kind, mesh, name).filter(seen).collect();
     match candidates[..] {
         [only] => Ok(only),
-        [] => by_alias(plane, table, kind, mesh, name).ok_or_else(|| Problem::not_found(title)),
+        [] => by_alias(plane, table, kind, mesh, name).filter(seen).ok_or_else(|| permit.hide(title)),
         _ => Err(ambiguous(plane, table, name, &candidates, title)),
     }
 }

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use atoll_model::{Kind, Scope, Style, labels::Viewpoint};
+use atoll_model::{Kind, labels::Viewpoint};
 use utoipa::openapi::{
-    ComponentsBuilder, ContentBuilder, HttpMethod, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem,
-    PathsBuilder, Ref, RefOr, Required, ResponseBuilder, Schema,
+    ContentBuilder, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref, RefOr, Required,
+    ResponseBuilder, Schema,
+    header::HeaderBuilder,
     path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn},
     request_body::RequestBodyBuilder,
-    schema::{AdditionalProperties, ArrayBuilder, KnownFormat, SchemaFormat, SchemaType, Type},
-    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    security::SecurityRequirement,
 };
+
+mod examples;
+mod schemas;
+
+use schemas::{components, flag, free_object, integer, named, object, page, reference, text_schema};
 
 use crate::{
     access::Subject,
@@ -42,7 +47,8 @@ pub fn document(viewpoint: &Viewpoint) -> OpenApi {
         .description(Some(about))
         .license(Some(license))
         .build();
-    OpenApiBuilder::new().info(info).paths(paths.build()).components(Some(components())).build()
+    let components = common().into_iter().fold(components(), |components, (name, about)| components.response(name, problem(about)));
+    OpenApiBuilder::new().info(info).paths(paths.build()).components(Some(components.build())).build()
 }
 
 /// The document as it is checked in: JSON with sorted keys.
@@ -50,8 +56,21 @@ pub fn document(viewpoint: &Viewpoint) -> OpenApi {
 /// # Errors
 /// Never, for a document of [`document`].
 pub fn text(viewpoint: &Viewpoint) -> Result<String, serde_json::Error> {
-    let value = serde_json::to_value(document(viewpoint))?;
-    Ok(serde_json::to_string_pretty(&value)? + "\n")
+    Ok(serde_json::to_string_pretty(&value(viewpoint)?)? + "\n")
+}
+
+/// The document as JSON, with the shapes of all specs.
+///
+/// # Errors
+/// Never, for a document of [`document`].
+pub fn value(viewpoint: &Viewpoint) -> Result<serde_json::Value, serde_json::Error> {
+    let mut value = serde_json::to_value(document(viewpoint))?;
+    for kind in Kind::ALL {
+        if let Some(shape) = kind.descriptor().schema {
+            value["components"]["schemas"][kind.name()]["properties"]["spec"] = shape.json().clone();
+        }
+    }
+    Ok(value)
 }
 
 fn is_offered(viewpoint: &Viewpoint, route: &Route) -> bool {
@@ -59,12 +78,16 @@ fn is_offered(viewpoint: &Viewpoint, route: &Route) -> bool {
         Shape::Put(kind) | Shape::Delete(kind) => viewpoint.may_write(kind),
         Shape::System
         | Shape::Item(_)
+        | Shape::History(_)
         | Shape::List(_)
         | Shape::Overview(_)
         | Shape::Overviews(_)
         | Shape::ByKri
         | Shape::Apply
         | Shape::Token
+        | Shape::Revocations
+        | Shape::Revoke
+        | Shape::Audit
         | Shape::ZoneAnswer => true,
         Shape::Word { of_zone, .. } => of_zone == matches!(viewpoint, Viewpoint::Zone { .. }),
     }
@@ -86,15 +109,18 @@ fn operation(route: &Route) -> Operation {
     }
     operation = match route.shape {
         Shape::System => operation.response("200", json_answer("Done.", free_object())),
-        Shape::Item(kind) | Shape::Overview(kind) => read(operation).response("200", json_answer("The resource.", named(kind))),
-        Shape::ByKri => read(operation).response("200", json_answer("The resource.", free_object())),
+        Shape::Item(kind) => item(operation, kind),
+        Shape::Overview(_) => read(operation).response("200", json_answer("The resource and how it fares.", free_object())),
+        Shape::ByKri => conditional(read(operation)).response("200", tagged(json_answer("The resource.", free_object()))),
         Shape::List(kind) | Shape::Overviews(kind) => list(read(operation), kind, route.shape),
+        Shape::History(_) => history(operation),
         Shape::Put(kind) => put(operation, kind),
-        Shape::Delete(_) => precondition(operation)
-            .response("200", json_answer("It is gone.", free_object()))
-            .response("405", problem("It is not written on this plane.")),
+        Shape::Delete(_) => delete(operation),
         Shape::Apply => apply(operation),
         Shape::Token => token(operation),
+        Shape::Revocations => operation.response("200", json_answer("The revoked tokens.", free_object())),
+        Shape::Revoke => revoke(operation),
+        Shape::Audit => audit(operation),
         Shape::ZoneAnswer => operation
             .response("200", json_answer("What the zone says.", free_object()))
             .response("405", problem("It is asked on another plane."))
@@ -103,76 +129,150 @@ fn operation(route: &Route) -> Operation {
         Shape::Word { has_kind, .. } => word(operation, has_kind),
     };
     if route.path.contains('{') {
-        operation = operation.response("404", problem("There is no such resource."));
+        operation = operation.response("404", Ref::from_response_name("NotFound"));
     }
     if route.operation.subject != Subject::Open {
         operation = operation
             .security(SecurityRequirement::new::<_, _, String>("token", []))
-            .response("401", problem("No token, or none that holds."))
-            .response("403", problem("The token's holder may not do this."));
+            .response("401", Ref::from_response_name("Unauthenticated"))
+            .response("403", Ref::from_response_name("Denied"))
+            .response("429", Ref::from_response_name("TooMany"));
     }
     operation
-        .response("400", problem("The request is not valid; every fault is named with its field."))
-        .response("503", problem("A part of the plane cannot be reached; try again after `Retry-After`."))
+        .response("400", Ref::from_response_name("Invalid"))
+        .response("503", Ref::from_response_name("Unavailable"))
         .build()
+}
+
+/// Answers that many operations give.
+fn common() -> [(&'static str, &'static str); 11] {
+    [
+        ("Invalid", "The request is not valid; every fault is named with its field, of YAML with line and column."),
+        ("Unauthenticated", "No token, or none that holds."),
+        ("Denied", "The token's holder may not do this; what they may not know of is answered with 404."),
+        ("NotFound", "There is no such resource, or none that the token's holder may know of."),
+        ("NotHere", "It is not written on this plane; the detail says where."),
+        ("Differs", "It is not as the precondition says; the detail has the version that it is at."),
+        ("KeyReused", "The Idempotency-Key was used for another request."),
+        ("TooMany", "Too many requests, or too many failed tokens: wait as `Retry-After` says."),
+        ("TooSlow", "The body did not arrive within 30 s."),
+        ("NotRead", "The body is neither JSON nor YAML."),
+        ("Unavailable", "A part of the plane cannot be reached, or has not come to `min-revision`: try again after `Retry-After`."),
+    ]
 }
 
 fn tag(route: &Route) -> String {
     match route.operation.subject {
         Subject::Kind(kind) => kind.name().to_owned(),
         Subject::AnyKind => "Resources".to_owned(),
-        Subject::Open | Subject::System(_) => "Plane".to_owned(),
+        Subject::Open | Subject::Known(_) | Subject::System(_) => "Plane".to_owned(),
         Subject::Token(_) => "Tokens".to_owned(),
     }
 }
 
 fn read(operation: OperationBuilder) -> OperationBuilder {
-    let about = "Waits up to 1 s until this instance knows the revision; 503 otherwise.";
+    let about = "Waits up to 1 s until this instance knows the revision, which may be another instance's; 503 otherwise.";
     operation.parameter(parameter("min-revision", ParameterIn::Query, integer(), about))
+}
+
+/// A read that is spared to who has the same already.
+fn conditional(operation: OperationBuilder) -> OperationBuilder {
+    let about = "ETags of what the client has.";
+    let not_modified = ResponseBuilder::new().description("The client has it already.").build();
+    operation
+        .parameter(parameter("If-None-Match", ParameterIn::Header, text_schema(), about))
+        .response("304", not_modified)
+}
+
+fn item(operation: OperationBuilder, kind: Kind) -> OperationBuilder {
+    let about = "Shows the resource as it was at this revision, if the history has it; without status and ETag.";
+    let several = problem("The name is that of several resources, one of each plane: the detail has the names to choose from.");
+    conditional(read(operation))
+        .parameter(parameter("revision", ParameterIn::Query, integer(), about))
+        .response("200", tagged(json_answer_like("The resource.", named(kind), examples::shown(kind))))
+        .response("409", several)
 }
 
 fn list(operation: OperationBuilder, kind: Kind, shape: Shape) -> OperationBuilder {
     let mut operation = operation
         .parameter(parameter("size", ParameterIn::Query, integer(), "Items of a page, 1 to 1000; 100, unless asked."))
-        .parameter(parameter("offset", ParameterIn::Query, text_schema(), "What `next` of the page before says."))
+        .parameter(parameter("offset", ParameterIn::Query, text_schema(), OFFSET))
         .parameter(parameter("name", ParameterIn::Query, text_schema(), "Only names that contain this."))
-        .parameter(parameter("filter[labels.KEY]", ParameterIn::Query, text_schema(), "Only with this label; repeatable."))
-        .response("200", json_answer("A page.", page(kind)));
-    if matches!(shape, Shape::List(_)) {
+        .parameter(parameter("filter[labels.KEY]", ParameterIn::Query, text_schema(), "Only with this label; repeatable."));
+    if kind == Kind::Dataplane {
+        let about = "Only delegated gateways (true, delegated), or none of them (false).";
         operation = operation
-            .parameter(parameter("watch", ParameterIn::Query, flag(), "Follows the changes as server-sent events."))
-            .parameter(parameter("since", ParameterIn::Query, integer(), "Of a watch: the revision after which it begins."))
-            .response("410", problem("The changes since that revision are no more known one by one."));
+            .parameter(parameter("gateway", ParameterIn::Query, text_schema(), about))
+            .parameter(parameter("tag", ParameterIn::Query, text_schema(), "KEY:TEXT, only with a label that contains it."));
     }
-    operation
+    let mut answer = json_answer("A page, ordered by mesh and name.", page(kind));
+    if matches!(shape, Shape::List(_)) {
+        let events = ContentBuilder::new().schema(Some(text_schema())).example(Some(EVENTS.into())).build();
+        answer.content.insert("text/event-stream".to_owned(), events.into());
+        operation = operation
+            .parameter(parameter("watch", ParameterIn::Query, flag(), WATCH))
+            .parameter(parameter("since", ParameterIn::Query, text_schema(), "Of a watch: the place after which it begins."))
+            .parameter(parameter("Last-Event-ID", ParameterIn::Header, text_schema(), "The same; what a client that returns sends."));
+    }
+    operation.response("200", answer)
+}
+
+const OFFSET: &str = "What `next` of the page before says; it goes on after that page's last item, whatever was written since.";
+const WATCH: &str = "Follows the changes as server-sent events: put, delete, revision; a last gone (list again), overrun or stopping \
+                     (resume).";
+const EVENTS: &str = "id: 7-0197e0a2\nevent: put\ndata: {\"type\":\"MeshTimeout\",\"mesh\":\"default\",\"name\":\"all\"}\n\n\
+                      id: 7-0197e0a2\nevent: revision\ndata: 7\n\n";
+
+fn history(operation: OperationBuilder) -> OperationBuilder {
+    let about = "Entries of a page, 1 to 999; 100, unless asked.";
+    read(operation)
+        .parameter(parameter("size", ParameterIn::Query, integer(), about))
+        .parameter(parameter("before", ParameterIn::Query, integer(), "Only changes before this revision."))
+        .response("200", json_answer("A page, newest first.", reference("History")))
 }
 
 fn put(operation: OperationBuilder, kind: Kind) -> OperationBuilder {
-    precondition(operation)
+    write(taking_body(operation, "1 MiB"))
         .parameter(parameter("strict", ParameterIn::Query, flag(), "Refuses unknown fields and what is not enforced."))
-        .parameter(parameter("dry_run", ParameterIn::Query, flag(), "Changes nothing."))
-        .request_body(Some(body(named(kind))))
-        .response("200", json_answer("It was replaced, or was like that.", reference("Written")))
-        .response("201", json_answer("It was created.", reference("Written")))
-        .response("405", problem("It is not written on this plane."))
-        .response("412", problem("It is not as the precondition says."))
-        .response("413", problem("The body is larger than 1 MiB."))
-        .response("415", problem("The body is neither JSON nor YAML."))
+        .request_body(Some(body(named(kind), examples::written(kind))))
+        .response("200", tagged(json_answer("It was replaced, or was like that; or what a dry run found.", reference("Written"))))
+        .response("201", tagged(json_answer("It was created.", reference("Written"))))
+        .response("405", Ref::from_response_name("NotHere"))
 }
 
-fn precondition(operation: OperationBuilder) -> OperationBuilder {
-    operation.parameter(parameter("If-Match", ParameterIn::Header, text_schema(), "The ETag that the resource must have."))
+fn delete(operation: OperationBuilder) -> OperationBuilder {
+    write(operation)
+        .response("200", json_answer("It is gone; or what a dry run found.", reference("Deleted")))
+        .response("405", Ref::from_response_name("NotHere"))
 }
 
 fn apply(operation: OperationBuilder) -> OperationBuilder {
-    operation
-        .parameter(parameter("dry_run", ParameterIn::Query, flag(), "Says what would change, changes nothing."))
+    let example = examples::written(Kind::MeshTimeout).map(|document| serde_json::json!([document]));
+    write(taking_body(operation, "8 MiB"))
         .parameter(parameter("atomic", ParameterIn::Query, flag(), "All or nothing; true, unless false."))
         .parameter(parameter("strict", ParameterIn::Query, flag(), "Refuses unknown fields and what is not enforced."))
-        .request_body(Some(body(free_object())))
-        .response("200", json_answer("A result per document.", reference("Applied")))
-        .response("413", problem("The body is larger than 8 MiB."))
-        .response("415", problem("The body is neither JSON nor YAML."))
+        .request_body(Some(body(free_object(), example)))
+        .response("200", json_answer("A result per document, in their order.", reference("Applied")))
+        .response("404", problem("A mesh went while its documents were judged."))
+}
+
+/// What all writes take.
+fn write(operation: OperationBuilder) -> OperationBuilder {
+    let once = "Makes a repeat do nothing and answer as the first time, for 24 hours: 1 to 255 visible ASCII characters.";
+    operation
+        .parameter(parameter("If-Match", ParameterIn::Header, text_schema(), "The ETag that the resource must have, or *."))
+        .parameter(parameter("If-None-Match", ParameterIn::Header, text_schema(), "* wants that there is none."))
+        .parameter(parameter("Idempotency-Key", ParameterIn::Header, text_schema(), once))
+        .parameter(parameter("dry_run", ParameterIn::Query, flag(), "Says what would change, refuses the same, changes nothing."))
+        .response("412", Ref::from_response_name("Differs"))
+        .response("422", Ref::from_response_name("KeyReused"))
+}
+
+fn taking_body(operation: OperationBuilder, limit: &str) -> OperationBuilder {
+    operation
+        .response("408", Ref::from_response_name("TooSlow"))
+        .response("413", problem(&format!("The body is larger than {limit}.")))
+        .response("415", Ref::from_response_name("NotRead"))
 }
 
 fn token(operation: OperationBuilder) -> OperationBuilder {
@@ -188,6 +288,38 @@ fn token(operation: OperationBuilder) -> OperationBuilder {
         .response("405", problem("This plane does not make such tokens."))
 }
 
+fn revoke(operation: OperationBuilder) -> OperationBuilder {
+    let body = object(
+        &[("token", text_schema()), ("jti", text_schema()), ("until", text_schema()), ("reason", text_schema())],
+        &[],
+    );
+    let content = ContentBuilder::new().schema(Some(body)).build();
+    operation
+        .request_body(Some(
+            RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True)).build(),
+        ))
+        .response("200", json_answer("The token does not hold any more.", free_object()))
+        .response("409", problem("Too many tokens are revoked already."))
+}
+
+fn audit(operation: OperationBuilder) -> OperationBuilder {
+    [
+        ("size", integer(), "Rows of a page, 1 to 1000; 100, unless asked."),
+        ("before", integer(), "What `next` of the page before says."),
+        ("subject", text_schema(), "Only of this subject, such as user:ann."),
+        ("verb", text_schema(), "Only with this verb, such as update."),
+        ("object", text_schema(), "Only of this object, such as MeshTimeout/default/slow."),
+        ("decision", text_schema(), "Only allowed, or only denied."),
+        ("request", text_schema(), "Only of the request with this X-Request-Id."),
+        ("since", text_schema(), "Only since this time (RFC 3339)."),
+    ]
+    .into_iter()
+    .fold(operation, |operation, (name, schema, about)| {
+        operation.parameter(parameter(name, ParameterIn::Query, schema, about))
+    })
+    .response("200", json_answer("A page.", free_object()))
+}
+
 fn word(operation: OperationBuilder, has_kind: bool) -> OperationBuilder {
     let kind = ParameterBuilder::new().name("kind").parameter_in(ParameterIn::Query).required(Required::True);
     let kind = kind.description(Some("The kind of resource, such as MeshService.")).schema(Some(text_schema())).build();
@@ -198,8 +330,8 @@ fn word(operation: OperationBuilder, has_kind: bool) -> OperationBuilder {
         .response("409", problem("There is nothing to say it on."))
 }
 
-fn body(schema: RefOr<Schema>) -> utoipa::openapi::request_body::RequestBody {
-    let content = ContentBuilder::new().schema(Some(schema)).build();
+fn body(schema: RefOr<Schema>, example: Option<serde_json::Value>) -> utoipa::openapi::request_body::RequestBody {
+    let content = ContentBuilder::new().schema(Some(schema)).example(example).build();
     RequestBodyBuilder::new()
         .content("application/json", content.clone())
         .content("application/yaml", content)
@@ -214,132 +346,27 @@ fn parameter(name: &str, place: ParameterIn, schema: RefOr<Schema>, about: &str)
 }
 
 fn json_answer(about: &str, schema: RefOr<Schema>) -> utoipa::openapi::Response {
-    let content = ContentBuilder::new().schema(Some(schema)).build();
-    ResponseBuilder::new().description(about).content("application/json", content).build()
+    json_answer_like(about, schema, None)
+}
+
+fn json_answer_like(about: &str, schema: RefOr<Schema>, example: Option<serde_json::Value>) -> utoipa::openapi::Response {
+    let content = ContentBuilder::new().schema(Some(schema)).example(example).build();
+    ResponseBuilder::new().description(about).content("application/json", content).header("Atoll-Revision", revision()).build()
+}
+
+/// With the version of what is shown, or was written.
+fn tagged(mut answer: utoipa::openapi::Response) -> utoipa::openapi::Response {
+    let about = "The version, for If-Match and If-None-Match.";
+    let tag = HeaderBuilder::new().schema(Some(text_schema())).description(Some(about)).build();
+    answer.headers.insert("ETag".to_owned(), tag.into());
+    answer
+}
+
+fn revision() -> utoipa::openapi::header::Header {
+    HeaderBuilder::new().schema(Some(integer())).description(Some("The newest revision that the answer knows of.")).build()
 }
 
 fn problem(about: &str) -> utoipa::openapi::Response {
     let content = ContentBuilder::new().schema(Some(reference("Problem"))).build();
     ResponseBuilder::new().description(about).content("application/problem+json", content).build()
-}
-
-fn components() -> utoipa::openapi::Components {
-    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-    let mut components = ComponentsBuilder::new()
-        .security_scheme("token", SecurityScheme::Http(scheme))
-        .schema("Problem", problem_schema())
-        .schema(
-            "Fault",
-            object(
-                &[("field", text_schema()), ("reason", text_schema()), ("line", integer()), ("column", integer())],
-                &["field", "reason"],
-            ),
-        )
-        .schema("Written", object(&[("warnings", array(text_schema()))], &["warnings"]))
-        .schema(
-            "Applied",
-            object(
-                &[("revision", integer()), ("dryRun", flag()), ("results", array(free_object()))],
-                &["revision", "dryRun", "results"],
-            ),
-        );
-    for kind in Kind::ALL {
-        components = components.schema(kind.name(), kind_schema(*kind));
-    }
-    components.build()
-}
-
-fn problem_schema() -> RefOr<Schema> {
-    object(
-        &[
-            ("type", text_schema()),
-            ("status", integer()),
-            ("title", text_schema()),
-            ("detail", text_schema()),
-            ("invalid_parameters", array(reference("Fault"))),
-            ("details", text_schema()),
-            ("causes", array(object(&[("field", text_schema()), ("message", text_schema())], &["field", "message"]))),
-            ("results", array(free_object())),
-        ],
-        &["type", "status", "title", "detail"],
-    )
-}
-
-fn kind_schema(kind: Kind) -> RefOr<Schema> {
-    let row = kind.descriptor();
-    let labels = ObjectBuilder::new().additional_properties(Some(AdditionalProperties::RefOr(text_schema()))).build();
-    let time = || {
-        let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
-        RefOr::T(Schema::Object(ObjectBuilder::new().schema_type(Type::String).format(Some(format)).build()))
-    };
-    let mut fields = vec![
-        ("type", text_schema()),
-        ("name", text_schema()),
-        ("labels", RefOr::T(Schema::Object(labels))),
-        ("creationTime", time()),
-        ("modificationTime", time()),
-        ("kri", text_schema()),
-        ("status", free_object()),
-    ];
-    let mut required = vec!["type", "name"];
-    if row.scope == Scope::Mesh {
-        fields.push(("mesh", text_schema()));
-        required.push("mesh");
-    }
-    if row.style == Style::Spec {
-        fields.push(("spec", free_object()));
-    }
-    object(&fields, &required)
-}
-
-fn page(kind: Kind) -> RefOr<Schema> {
-    object(&[("total", integer()), ("items", array(named(kind))), ("next", nullable_text())], &["total", "items", "next"])
-}
-
-fn named(kind: Kind) -> RefOr<Schema> {
-    reference(kind.name())
-}
-
-fn reference(name: &str) -> RefOr<Schema> {
-    RefOr::Ref(Ref::from_schema_name(name))
-}
-
-fn object(fields: &[(&str, RefOr<Schema>)], required: &[&str]) -> RefOr<Schema> {
-    let mut object = ObjectBuilder::new().schema_type(Type::Object);
-    for (name, schema) in fields {
-        object = object.property(*name, schema.clone());
-    }
-    for name in required {
-        object = object.required(*name);
-    }
-    RefOr::T(Schema::Object(object.build()))
-}
-
-fn free_object() -> RefOr<Schema> {
-    object(&[], &[])
-}
-
-fn array(items: RefOr<Schema>) -> RefOr<Schema> {
-    RefOr::T(Schema::Array(ArrayBuilder::new().items(items).build()))
-}
-
-fn text_schema() -> RefOr<Schema> {
-    scalar(Type::String)
-}
-
-fn nullable_text() -> RefOr<Schema> {
-    let kinds = SchemaType::from_iter([Type::String, Type::Null]);
-    RefOr::T(Schema::Object(ObjectBuilder::new().schema_type(kinds).build()))
-}
-
-fn integer() -> RefOr<Schema> {
-    scalar(Type::Integer)
-}
-
-fn flag() -> RefOr<Schema> {
-    scalar(Type::Boolean)
-}
-
-fn scalar(kind: Type) -> RefOr<Schema> {
-    RefOr::T(Schema::Object(ObjectBuilder::new().schema_type(kind).build()))
 }

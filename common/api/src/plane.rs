@@ -7,23 +7,56 @@ use atoll_store::{Store, TableSnapshot};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Authenticate, IssueTokens, Links};
+use crate::{
+    Authenticate, IssueTokens, Links,
+    access::{DeniedCounts, RoleCache, Roles, Throttle},
+    present,
+};
 
 /// A plane, as the API sees it; clones share it.
 #[derive(Clone)]
-pub struct Plane(Arc<PlaneParts>);
+pub struct Plane(Arc<Whole>);
+
+/// The parts, and what the API keeps of its callers.
+struct Whole {
+    parts: PlaneParts,
+    roles: RoleCache,
+    throttle: Throttle,
+    denied: Arc<DeniedCounts>,
+    rendered: present::Cache,
+}
 
 impl Plane {
     /// Joins the parts.
     pub fn new(parts: PlaneParts) -> Self {
-        Self(Arc::new(parts))
+        let (roles, throttle, denied, rendered) = Default::default();
+        Self(Arc::new(Whole { parts, roles, throttle, denied, rendered }))
+    }
+
+    /// Resources as text.
+    pub(crate) fn rendered(&self) -> &present::Cache {
+        &self.0.rendered
+    }
+
+    /// Who may do what, by the roles in a table.
+    pub fn roles(&self, table: &TableSnapshot) -> Arc<Roles> {
+        self.0.roles.of(table, self.viewpoint.owner())
+    }
+
+    /// How often requests were turned away.
+    pub fn denied_counts(&self) -> Arc<DeniedCounts> {
+        Arc::clone(&self.0.denied)
+    }
+
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.0.throttle
     }
 }
 
 impl Deref for Plane {
     type Target = PlaneParts;
     fn deref(&self) -> &PlaneParts {
-        &self.0
+        &self.0.parts
     }
 }
 

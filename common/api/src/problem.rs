@@ -1,10 +1,14 @@
 //! Errors as answers: problem documents (RFC 9457) with the fields that Kuma's clients read.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
-use atoll_model::{Kind, Violation};
+use atoll_model::{Kind, ResourceKey, Violation};
 use atoll_store::StoreError;
-use axum::response::{IntoResponse, Response};
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -103,7 +107,8 @@ impl Problem {
     pub(crate) fn from_store(title: &'static str, error: &StoreError) -> Self {
         match error {
             // The mesh went while something was written into it.
-            StoreError::NotFound(key) if key.kind == Kind::Mesh && title == title::PROCESS => Self::not_found(title::MESH),
+            StoreError::NotFound(key) if key.kind == Kind::Mesh && is_put(title) => Self::not_found(title::MESH),
+            StoreError::NotFound(key) if is_put(title) => absent(title, key),
             StoreError::NotFound(_) => Self::not_found(title),
             StoreError::AlreadyExists(key) => Self::new(StatusCode::PRECONDITION_FAILED, title, format!("{key} exists already")),
             StoreError::Conflict { key, expected, actual } => {
@@ -112,7 +117,11 @@ impl Problem {
                 Self::new(StatusCode::PRECONDITION_FAILED, title, detail)
             }
             StoreError::Invalid { reason, .. } => Self::new(StatusCode::BAD_REQUEST, title, reason.clone()),
-            StoreError::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, title, error.to_string()),
+            StoreError::KeyReused => {
+                let detail = "this Idempotency-Key was used for another request: use a new key for each, and repeat it only \
+                              with the same method, path, query and body";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, title, detail)
+            }
             StoreError::Uncertain(_) => {
                 log(error);
                 Self::unavailable("the store was lost while it wrote: read again whether the change is there, then repeat it")
@@ -127,6 +136,15 @@ impl Problem {
             }
         }
     }
+}
+
+fn is_put(title: &str) -> bool {
+    matches!(title, title::PROCESS | title::APPLY)
+}
+
+/// 412: a write wants what exists.
+pub(crate) fn absent(title: &'static str, key: &ResourceKey) -> Problem {
+    Problem::new(StatusCode::PRECONDITION_FAILED, title, format!("{key} does not exist, and the precondition wants that it does"))
 }
 
 /// Failures that the client has no part in are logged here, once, with their causes.
@@ -154,6 +172,8 @@ struct Document<'a> {
     status: u16,
     title: &'a str,
     detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     invalid_parameters: &'a [Invalid],
     details: &'a str,
@@ -169,20 +189,35 @@ struct Cause<'a> {
     message: &'a str,
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// The document; `instance` names the request.
+    fn document(&self, instance: Option<&str>) -> Bytes {
         let causes = self.invalid.iter().map(|fault| Cause { field: &fault.field, message: &fault.reason }).collect();
-        let document = Document {
+        crate::negotiate::pretty(&Document {
             kind: "/std-errors",
             status: self.status.as_u16(),
             title: &self.title,
             detail: &self.detail,
+            instance,
             invalid_parameters: &self.invalid,
             details: &self.detail,
             causes,
             results: self.results.as_ref(),
-        };
-        let mut response = (self.status, crate::negotiate::pretty(&document)).into_response();
+        })
+    }
+}
+
+/// Names the request in an answer that is a problem, so that who reads it can find it in the log and the audit.
+pub(crate) fn with_instance(mut response: Response, id: &str) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
+        *response.body_mut() = Body::from(problem.document(Some(id)));
+    }
+    response
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.document(None)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after {
@@ -191,6 +226,7 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        response.extensions_mut().insert(Arc::new(self));
         response
     }
 }

@@ -1,6 +1,11 @@
 //! From a parsed value to a document that may be stored: every fault with its field path, and what the author should know.
 
-use atoll_model::{Kind, Labels, Name, ResourceKey, Scope, Violation, document::Document, labels, names, resource, sni};
+use atoll_model::{
+    Kind, Labels, Name, ResourceKey, Scope, Violation,
+    document::Document,
+    labels::{self, Viewpoint},
+    names, resource, sni,
+};
 use atoll_store::TableSnapshot;
 use bytes::Bytes;
 use serde_json::Value;
@@ -16,12 +21,24 @@ pub(crate) struct Target {
 }
 
 /// A document that may be stored.
-#[derive(Debug)]
 pub(crate) struct Reviewed {
     pub(crate) key: ResourceKey,
     pub(crate) labels: Labels,
     pub(crate) spec: Bytes,
+}
+
+/// What a review found.
+pub(crate) struct Review {
+    /// The document, or every fault of it.
+    pub(crate) outcome: Result<Reviewed, Vec<Violation>>,
+    /// What its author should know either way.
     pub(crate) warnings: Vec<String>,
+}
+
+impl Review {
+    fn refused(faults: Vec<Violation>) -> Self {
+        Self { outcome: Err(faults), warnings: Vec::new() }
+    }
 }
 
 /// Whether what is known but not enforced, or not known, is a fault.
@@ -32,14 +49,11 @@ pub(crate) enum Strictness {
 }
 
 /// Reviews the body of a write to `target`.
-pub(crate) fn of_target(
-    plane: &Plane,
-    table: &TableSnapshot,
-    target: &Target,
-    value: Value,
-    strictness: Strictness,
-) -> Result<Reviewed, Vec<Violation>> {
-    let mut document = Document::from_value(value, Some(target.kind))?;
+pub(crate) fn of_target(plane: &Plane, table: &TableSnapshot, target: &Target, value: Value, strictness: Strictness) -> Review {
+    let mut document = match Document::from_value(value, Some(target.kind)) {
+        Ok(document) => document,
+        Err(faults) => return Review::refused(faults),
+    };
     let mut faults = Vec::new();
     for (field, given, wanted) in [("name", &mut document.name, &target.name), ("mesh", &mut document.mesh, &target.mesh)] {
         if !given.is_empty() && given != wanted {
@@ -51,13 +65,11 @@ pub(crate) fn of_target(
 }
 
 /// Reviews a document that names itself.
-pub(crate) fn of_document(
-    plane: &Plane,
-    table: &TableSnapshot,
-    value: Value,
-    strictness: Strictness,
-) -> Result<Reviewed, Vec<Violation>> {
-    let document = Document::from_value(value, None)?;
+pub(crate) fn of_document(plane: &Plane, table: &TableSnapshot, value: Value, strictness: Strictness) -> Review {
+    let document = match Document::from_value(value, None) {
+        Ok(document) => document,
+        Err(faults) => return Review::refused(faults),
+    };
     let mut faults = Vec::new();
     if document.kind.descriptor().scope == Scope::Mesh {
         faults.extend(names::mesh_fault(&document.mesh).map(|fault| Violation::new("mesh", fault)));
@@ -74,17 +86,15 @@ fn complete(
     mut document: Document,
     mut faults: Vec<Violation>,
     strictness: Strictness,
-) -> Result<Reviewed, Vec<Violation>> {
+) -> Review {
     let row = document.kind.descriptor();
     drop_computed(&mut document);
     let checked = (row.check)(&document.spec);
-    faults.extend(names::name_fault(&document.name, row.label_name).map(|fault| Violation::new("name", fault)));
+    faults.extend(name_fault(&plane.viewpoint, &document));
     faults.extend(checked.violations);
     faults.extend(labels::check(&plane.viewpoint, document.kind, &document.mesh, &document.labels));
     faults.extend(label_limits(&document));
-    if faults.is_empty() {
-        faults.extend(plane.admission.review_put(table, &document));
-    }
+    faults.extend(plane.admission.review_put(table, &document));
     let mut warnings: Vec<String> = Vec::new();
     warnings.extend(checked.unknown.iter().map(|field| format!("unknown field {field}: it is stored and has no effect")));
     warnings.extend(checked.not_enforced.iter().map(|field| format!("{field} is stored, not enforced by this version")));
@@ -101,12 +111,22 @@ fn complete(
     if spec.len() + resource::labels_json(&labels).len() > limits::RESOURCE {
         faults.push(Violation::new("", format!("a resource has at most {} bytes", limits::RESOURCE)));
     }
-    if !faults.is_empty() {
-        return Err(faults);
-    }
     let key = ResourceKey::new(document.kind, document.mesh, document.name, plane.viewpoint.owner());
     warnings.extend(server_name_warnings(plane, table, &key, &document.spec));
-    Ok(Reviewed { key, labels, spec, warnings })
+    let outcome = if faults.is_empty() { Ok(Reviewed { key, labels, spec }) } else { Err(faults) };
+    Review { outcome, warnings }
+}
+
+/// What is wrong with the name. One of a zone must leave room for the zone's before it.
+fn name_fault(viewpoint: &Viewpoint, document: &Document) -> Option<Violation> {
+    let fault = names::name_fault(&document.name, document.kind.descriptor().label_name);
+    let fault = fault.or_else(|| match viewpoint {
+        Viewpoint::Zone { name: zone, federated: true, .. } if zone.len() + 1 + document.name.len() >= 253 => {
+            Some("the length of the name must be shorter".to_owned())
+        }
+        Viewpoint::Global | Viewpoint::Zone { .. } => None,
+    });
+    fault.map(|fault| Violation::new("name", fault))
 }
 
 /// Fields that planes compute come back with every document that was read before it was written: they are not the author's.
@@ -118,6 +138,10 @@ fn drop_computed(document: &mut Document) {
     }
 }
 
+/// Kuma's words for the label that names a workload.
+const WORKLOAD_RULE: &str =
+    "must be a valid DNS-1035 label (at most 63 characters, matching regex [a-z]([-a-z0-9]*[a-z0-9])?)";
+
 fn label_limits(document: &Document) -> Vec<Violation> {
     let mut faults = Vec::new();
     if document.labels.len() > limits::LABELS {
@@ -125,24 +149,26 @@ fn label_limits(document: &Document) -> Vec<Violation> {
     }
     if document.kind == Kind::Dataplane
         && let Some(workload) = document.labels.get(labels::WORKLOAD)
-        && !names::is_rfc1035_label(workload)
     {
-        let message = "must be at most 63 lower case letters, digits or '-', starting with a letter (RFC 1035 label)";
-        faults.push(Violation::new(format!("labels[{:?}]", labels::WORKLOAD), message));
+        let wrong = names::label_faults(workload);
+        if !wrong.is_empty() {
+            let message = format!("{WORKLOAD_RULE}: {}", wrong.join("; "));
+            faults.push(Violation::new(format!("labels[{:?}]", labels::WORKLOAD), message));
+        }
     }
     faults
 }
 
 /// A port whose parts make no server name cannot be reached by mesh TLS from elsewhere.
 fn server_name_warnings(plane: &Plane, table: &TableSnapshot, key: &ResourceKey, spec: &Value) -> Vec<String> {
-    if key.kind != Kind::MeshService {
+    if !present::has_server_names(key.kind) {
         return Vec::new();
     }
     let kri = present::kri(plane, table, key);
     present::sections(spec)
         .filter_map(|(port, section)| match sni::encode(&kri.with_section(&section)) {
             Ok(_) => None,
-            Err(error) => Some(format!("Invalid MeshService SNI (port {port}): {error}")),
+            Err(error) => Some(format!("Invalid {} SNI (port {port}): {error}", key.kind)),
         })
         .collect()
 }

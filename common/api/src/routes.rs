@@ -1,6 +1,6 @@
 //! The table of routes: from it come the router, the guards and the OpenAPI document, so that none of the three can lack a row.
 
-use atoll_model::{Kind, Scope};
+use atoll_model::Kind;
 use axum::{
     Router,
     body::Body,
@@ -15,11 +15,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     Plane, Problem,
     access::{self, Operation, Subject, Verb},
-    apply, links,
+    apply, kuma_gaps, links,
     problem::title,
     query::Ask,
     resources, system, tokens,
 };
+
+mod kinds;
 
 /// What an operation takes and gives; for the OpenAPI document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub enum Shape {
     Overview(Kind),
     /// Gives a page of overviews.
     Overviews(Kind),
+    /// Gives what was done to one resource.
+    History(Kind),
     /// Takes one resource.
     Put(Kind),
     /// Removes one resource.
@@ -44,6 +48,12 @@ pub enum Shape {
     Apply,
     /// Takes a request for a token, gives the token.
     Token,
+    /// Gives the revoked tokens.
+    Revocations,
+    /// Takes a token, or its name, and ends it.
+    Revoke,
+    /// Gives a page of the audit.
+    Audit,
     /// Gives what a zone says of itself.
     ZoneAnswer,
     /// Takes an operator's word on a link.
@@ -80,6 +90,7 @@ pub fn router(plane: Plane) -> Router {
         let guard = from_fn(move |request: Request, next: Next| access::guard(guarding.clone(), operation, request, next));
         router = router.route(&route.path, route.handler.layer(guard));
     }
+    router = kuma_gaps::add(router, &plane);
     let guard = || from_fn_with_state(plane.clone(), access::guard_unknown);
     let no_path = on(MethodFilter::GET, unknown_path).fallback(unknown_path).layer(guard());
     router
@@ -100,11 +111,10 @@ async fn unknown_path(request: Request) -> Problem {
     Problem { detail, ..Problem::not_found(title::RETRIEVE) }
 }
 
-async fn unknown_method(State(plane): State<Plane>, request: Request) -> Response {
+async fn unknown_method(State(plane): State<Plane>, mut request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let operation = Operation { verb: Verb::Get, subject: Subject::System("unknown method") };
-    match access::admit(&plane, request.headers(), operation) {
-        Ok(_) => Problem::not_allowed(format!("{method} is not offered at {path:?}")).into_response(),
+    match access::admit_unknown(&plane, &mut request).await {
+        Ok(()) => Problem::not_allowed(format!("{method} is not offered at {path:?}")).into_response(),
         Err(problem) => problem.into_response(),
     }
 }
@@ -114,8 +124,10 @@ pub fn table() -> Vec<Route> {
     let mut rows = about_the_plane();
     rows.extend(many_kinds());
     rows.extend(links::rows());
+    rows.extend(access::rows());
+    rows.extend(resources::mesh_insight_rows());
     for kind in Kind::ALL {
-        rows.extend(of_kind(*kind));
+        rows.extend(kinds::rows(*kind));
     }
     rows
 }
@@ -137,14 +149,6 @@ macro_rules! write {
     };
 }
 
-/// Makes a handler of `fn(Plane, Kind, Ask)`: reads are from memory.
-macro_rules! of {
-    ($method:ident, $function:expr, $kind:expr) => {{
-        let kind = $kind;
-        on(MethodFilter::$method, move |State(plane): State<Plane>, ask: Ask| async move { $function(plane, kind, ask) })
-    }};
-}
-
 fn about_the_plane() -> Vec<Route> {
     let get = |path: &str, id: &str, summary: &str, subject, handler| {
         row(Method::GET, path, id, summary, Operation { verb: Verb::Get, subject }, Shape::System, handler)
@@ -164,14 +168,14 @@ fn about_the_plane() -> Vec<Route> {
             "/who-am-i",
             "whoAmI",
             "Shows name and groups of the token.",
-            Subject::System("who-am-i"),
+            Subject::Known("who-am-i"),
             read!(GET, system::who_am_i),
         ),
         get(
             "/_resources",
             "resourceTypes",
             "Lists the kinds of resources and their paths.",
-            Subject::System("resources"),
+            Subject::Known("resources"),
             read!(GET, system::kinds),
         ),
     ]
@@ -219,104 +223,6 @@ fn many_kinds() -> Vec<Route> {
             write!(POST, tokens::zone),
         ),
     ]
-}
-
-fn of_kind(kind: Kind) -> Vec<Route> {
-    let (all, item) = paths(kind);
-    let name = kind.name();
-    let row = |method, path: &str, id: String, summary: String, verb, shape, handler| {
-        row(method, path, &id, &summary, Operation { verb, subject: Subject::Kind(kind) }, shape, handler)
-    };
-    let mut rows = Vec::new();
-    for (path, suffix, place) in &all {
-        rows.push(row(
-            Method::GET,
-            path,
-            format!("list{name}{suffix}"),
-            format!("Lists {name} resources{place}."),
-            Verb::List,
-            Shape::List(kind),
-            of!(GET, resources::list, kind),
-        ));
-        if has_overview(kind) {
-            let (id, summary) = (format!("list{name}Overviews{suffix}"), format!("Lists {name} resources{place} with insights."));
-            let path = format!("{path}/_overview");
-            rows.push(row(
-                Method::GET,
-                &path,
-                id,
-                summary,
-                Verb::List,
-                Shape::Overviews(kind),
-                of!(GET, resources::overviews, kind),
-            ));
-        }
-    }
-    rows.extend([
-        row(
-            Method::GET,
-            &item,
-            format!("get{name}"),
-            format!("Gives one {name}."),
-            Verb::Get,
-            Shape::Item(kind),
-            of!(GET, resources::get, kind),
-        ),
-        row(
-            Method::PUT,
-            &item,
-            format!("put{name}"),
-            format!("Creates or replaces one {name}."),
-            Verb::Put,
-            Shape::Put(kind),
-            on(MethodFilter::PUT, move |State(plane): State<Plane>, ask: Ask, body: Body| async move {
-                resources::put(plane, kind, ask, body).await
-            }),
-        ),
-        row(
-            Method::DELETE,
-            &item,
-            format!("delete{name}"),
-            format!("Removes one {name}."),
-            Verb::Delete,
-            Shape::Delete(kind),
-            on(MethodFilter::DELETE, move |State(plane): State<Plane>, ask: Ask| async move {
-                resources::delete(plane, kind, ask).await
-            }),
-        ),
-    ]);
-    if has_overview(kind) {
-        let path = format!("{item}/_overview");
-        rows.push(row(
-            Method::GET,
-            &path,
-            format!("get{name}Overview"),
-            format!("Gives one {name} with its insight."),
-            Verb::Get,
-            Shape::Overview(kind),
-            of!(GET, resources::overview, kind),
-        ));
-    }
-    rows
-}
-
-fn has_overview(kind: Kind) -> bool {
-    matches!(kind, Kind::Zone | Kind::Dataplane)
-}
-
-/// The paths of a kind's lists, each with a suffix for the operation's name and words for people, and that of its items.
-fn paths(kind: Kind) -> (Vec<(String, &'static str, &'static str)>, String) {
-    let path = kind.descriptor().path;
-    match (kind, kind.descriptor().scope) {
-        // The item of a mesh shares its place with the meshes of all other paths.
-        (Kind::Mesh, _) => (vec![(format!("/{path}"), "", "")], format!("/{path}/{{mesh}}")),
-        (_, Scope::Global) => (vec![(format!("/{path}"), "", "")], format!("/{path}/{{name}}")),
-        (_, Scope::Mesh) => {
-            let inside = format!("/meshes/{{mesh}}/{path}");
-            let item = format!("{inside}/{{name}}");
-            (vec![(inside, "", " of a mesh"), (format!("/{path}"), "AcrossMeshes", " of all meshes")], item)
-        }
-    }
 }
 
 pub(crate) fn row(

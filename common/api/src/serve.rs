@@ -33,6 +33,17 @@ pub struct Peer {
     pub tls: bool,
 }
 
+/// Fires when the plane stops: answers that stream end then, so that nobody waits for them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stopping(CancellationToken);
+
+impl Stopping {
+    /// Waits for the stop; for ever, if the request came by no listener.
+    pub(crate) async fn cancelled(&self) {
+        self.0.cancelled().await;
+    }
+}
+
 /// Whether a listener's connections are TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -59,8 +70,10 @@ where
             let _ = plain.set_nodelay(true);
         }
         let peer = Peer { address, tls: scheme == Scheme::Https };
+        let stopping = Stopping(stop.clone());
         let service = router.clone().map_request(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(stopping.clone());
             request
         });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), TowerToHyperService::new(service));

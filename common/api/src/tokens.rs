@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use atoll_model::{Name, Violation, duration::GoDuration, names};
+use atoll_model::{Name, Timestamp, Violation, duration::GoDuration, kinds::Access, labels::Viewpoint, names};
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::{
     Plane, Problem,
+    access::{Grants, Object},
     body::{self, limits},
     problem::title,
     query::Ask,
@@ -36,6 +37,20 @@ pub trait IssueTokens: Send + Sync {
     /// # Errors
     /// See [`IssueError`].
     async fn zone(&self, request: ZoneTokenRequest) -> Result<String, IssueError>;
+    /// The name of a token by which it can be revoked, whatever it is for and whether it still holds.
+    ///
+    /// # Errors
+    /// [`IssueError::NotHere`] when it is no token that this plane judges.
+    fn identify(&self, token: &str) -> Result<TokenName, IssueError>;
+}
+
+/// How lists of revoked tokens call a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenName {
+    /// Its `jti`.
+    pub id: String,
+    /// When it ends by itself.
+    pub until: Timestamp,
 }
 
 /// Why no token was made.
@@ -127,6 +142,8 @@ pub(crate) async fn user(plane: Plane, ask: Ask, body: Body) -> Result<Response,
     let valid_for = validity(&given.valid_for, &mut faults).unwrap_or_default();
     refuse(faults)?;
     let request = UserTokenRequest { name: given.name, groups: given.groups.unwrap_or_default(), valid_for };
+    ask.permit.require_object(Access::IssueUserToken, &Object { name: &request.name, ..Object::default() })?;
+    Grants::new(&plane, &plane.store.snapshot(), &ask.permit).check_user(&request.name, &request.groups)?;
     answer(plane.tokens.user(request).await)
 }
 
@@ -147,6 +164,8 @@ pub(crate) async fn dataplane(plane: Plane, ask: Ask, body: Body) -> Result<Resp
         workload: given.workload,
         valid_for,
     };
+    let object = Object { kind: None, mesh: &request.mesh, zone: own_zone(&plane), name: &request.name };
+    ask.permit.require_object(Access::IssueDataplaneToken, &object)?;
     answer(plane.tokens.dataplane(request).await)
 }
 
@@ -157,7 +176,17 @@ pub(crate) async fn zone(plane: Plane, ask: Ask, body: Body) -> Result<Response,
     faults.extend(names::name_fault(&given.zone, true).map(|fault| Violation::new("zone", fault)));
     let valid_for = validity(&given.valid_for, &mut faults);
     refuse(faults)?;
+    let object = Object { zone: &given.zone, name: &given.zone, ..Object::default() };
+    ask.permit.require_object(Access::IssueZoneToken, &object)?;
     answer(plane.tokens.zone(ZoneTokenRequest { zone: given.zone.into(), valid_for }).await)
+}
+
+/// The zone whose proxies a dataplane token of this plane lets in; none of global's, which hold in every zone.
+fn own_zone(plane: &Plane) -> &str {
+    match &plane.viewpoint {
+        Viewpoint::Zone { name, .. } => name,
+        Viewpoint::Global => "",
+    }
 }
 
 async fn read<T: serde::de::DeserializeOwned>(ask: &Ask, body: Body) -> Result<T, Problem> {

@@ -186,7 +186,7 @@ const fn kind(
     let label_name = matches!(kind, Kind::Mesh | Kind::Zone | Kind::MeshService | Kind::MeshExternalService);
     let computed: &[&str] = match kind {
         Kind::MeshService => &["identities", "state", "tlsReady"],
-        Kind::Zone => &["uid", "tokenKeys"],
+        Kind::Zone => &["uid", "tokenKeys", "revokedTokens"],
         Kind::MeshIdentity => &["trustDomains"],
         _ => &[],
     };

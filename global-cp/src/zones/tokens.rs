@@ -1,16 +1,20 @@
 //! Global's tokens: of users, of dataplanes in every zone, and the one-time tokens by which zones join.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use atoll_api::{
-    Authenticate, AuthenticationError, Caller, DataplaneTokenRequest, IssueError, IssueTokens, UserTokenRequest, ZoneTokenRequest,
+    Authenticate, AuthenticationError, Caller, Credential, DataplaneTokenRequest, IssueError, IssueTokens, TokenName,
+    UserTokenRequest, ZoneTokenRequest, access::oidc::Oidc,
 };
-use atoll_model::Violation;
-use atoll_store::JoinToken as Row;
+use atoll_model::{Timestamp, Violation};
+use atoll_store::{AuthMethod, JoinToken as Row};
 use atoll_trust::{
     SecretText,
     join::JoinToken,
-    jwt::{self, DATAPLANE_LIFE, DataplaneClaims, Issued, KeyTable, UserClaims},
+    jwt::{self, DATAPLANE_LIFE, DataplaneClaims, Issued, KeyTable, LEEWAY, UserClaims},
 };
 use chrono::TimeDelta;
 use tonic::async_trait;
@@ -20,18 +24,49 @@ use super::ZoneRegistry;
 /// Life of a join token, unless asked otherwise, and the longest.
 pub const JOIN_TOKEN_LIFE: TimeDelta = TimeDelta::hours(1);
 
-/// Makes and judges global's tokens.
+/// How long the last known list of revoked tokens is good for those who come anew, while it cannot be read.
+const BLIND: TimeDelta = TimeDelta::minutes(5);
+
+/// Makes and judges global's tokens, and judges those of an identity provider.
 #[derive(Clone)]
 pub struct GlobalTokens {
     registry: ZoneRegistry,
     table: KeyTable,
+    oidc: Option<Oidc>,
+    /// Since when the store does not answer, as far as somebody asked.
+    blind_since: Arc<Mutex<Option<Timestamp>>>,
 }
 
 impl GlobalTokens {
     /// Works with the registry's keys.
     pub fn new(registry: ZoneRegistry) -> Self {
         let table = KeyTable::new([registry.keys().tokens.public().clone()]);
-        Self { registry, table }
+        Self { registry, table, oidc: None, blind_since: Arc::default() }
+    }
+
+    /// The same, which takes the tokens of an identity provider, too.
+    #[must_use]
+    pub fn with_oidc(self, oidc: Option<Oidc>) -> Self {
+        Self { oidc, ..self }
+    }
+
+    fn is_revoked(&self, id: &str) -> bool {
+        !id.is_empty() && self.registry.store().registry().borrow().is_revoked(id)
+    }
+
+    /// Refuses who comes anew when nobody knows which tokens were revoked meanwhile.
+    fn refuse_blind(&self) -> Result<(), AuthenticationError> {
+        let (now, mut since) = (self.registry.now(), self.blind_since.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.registry.store().is_available() {
+            *since = None;
+            return Ok(());
+        }
+        let since = *since.get_or_insert(now);
+        if now - since <= BLIND {
+            return Ok(());
+        }
+        let why = format!("the list of revoked tokens cannot be read since {since}: nobody new is let in until it can");
+        Err(AuthenticationError::Unavailable(why))
     }
 
     /// Makes a user token: also for the first operator, before anybody could ask for one.
@@ -88,13 +123,38 @@ impl IssueTokens for GlobalTokens {
     async fn zone(&self, request: ZoneTokenRequest) -> Result<String, IssueError> {
         self.issue_join(&request).await.map(|token| token.expose().to_owned())
     }
+
+    fn identify(&self, token: &str) -> Result<TokenName, IssueError> {
+        let known = self.table.identify(token).map_err(|fault| {
+            let what = "give the token's jti: only tokens that this plane signed can be revoked by themselves";
+            IssueError::NotHere(format!("{fault}; {what}"))
+        })?;
+        Ok(TokenName { id: known.id, until: known.expires + LEEWAY })
+    }
 }
 
+#[async_trait]
 impl Authenticate for GlobalTokens {
-    fn authenticate(&self, token: &str) -> Result<Caller, AuthenticationError> {
-        let verified = self.table.verify_user(token, self.registry.now());
-        let verified = verified.map_err(|fault| AuthenticationError::Refused(fault.to_string()))?;
-        Ok(Caller { name: verified.claims.name, groups: verified.claims.groups })
+    async fn authenticate(&self, token: &str) -> Result<Caller, AuthenticationError> {
+        let caller = match &self.oidc {
+            Some(oidc) if oidc.claims(token) => oidc.authenticate(token).await?,
+            Some(_) | None => {
+                let verified = self.table.verify_user(token, self.registry.now());
+                let verified = verified.map_err(|fault| AuthenticationError::Refused(fault.to_string()))?;
+                let credential =
+                    Credential { method: AuthMethod::Token, id: verified.id, expires: Some(verified.expires + LEEWAY) };
+                Caller::new(verified.claims.name, verified.claims.groups).with(credential)
+            }
+        };
+        if self.is_revoked(&caller.credential.id) {
+            return Err(AuthenticationError::Refused(jwt::TokenFault::Revoked.to_string()));
+        }
+        self.refuse_blind()?;
+        Ok(caller)
+    }
+
+    fn is_withdrawn(&self, credential: &Credential) -> bool {
+        self.is_revoked(&credential.id)
     }
 }
 

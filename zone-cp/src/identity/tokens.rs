@@ -1,20 +1,26 @@
 //! The zone's tokens: its own, which hold only here, and global's, which hold here too.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use atoll_api::{
-    Authenticate, AuthenticationError, Caller, DataplaneTokenRequest, IssueError, IssueTokens, UserTokenRequest, ZoneTokenRequest,
+    Authenticate, AuthenticationError, Caller, Credential, DataplaneTokenRequest, IssueError, IssueTokens, TokenName,
+    UserTokenRequest, ZoneTokenRequest,
 };
-use atoll_model::{Clock, Kind, Name, Owner, Violation, ZoneUid, kinds::MeshIdentity, kinds::Zone};
-use atoll_store::{Store, TableSnapshot};
+use atoll_model::{
+    Clock, ContentHash, Kind, Name, Owner, Resource, Revision, Timestamp, Violation, ZoneUid, kinds::MeshIdentity, kinds::Zone,
+};
+use atoll_store::{AuthMethod, Store, TableSnapshot};
 use atoll_trust::jwt::{
-    self, DATAPLANE_LIFE, DataplaneClaims, Issued, Issuer, KeyTable, PublicKey, SigningKey, TokenFault, UserClaims,
+    self, DATAPLANE_LIFE, DataplaneClaims, Issued, Issuer, KeyTable, LEEWAY, PublicKey, RevokedTokens, SigningKey, TokenFault,
+    UserClaims,
 };
 use chrono::TimeDelta;
 use rand::rngs::StdRng;
+use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
 use crate::runners::{self, AuthRefusal, DataplaneAuth, Presented, Principal};
@@ -29,12 +35,27 @@ struct Inner {
     store: Store,
     clock: Arc<dyn Clock>,
     rng: Mutex<StdRng>,
+    of_global: Mutex<OfGlobal>,
+    /// What ends the streams of each token that has any, and when the token ends.
+    in_use: Mutex<BTreeMap<String, (Timestamp, CancellationToken)>>,
 }
+
+/// What global says of tokens, read from this zone's Zone when that changes.
+#[derive(Clone, Default)]
+struct OfGlobal {
+    mark: Option<(Revision, ContentHash)>,
+    keys: Vec<PublicKey>,
+    revoked: RevokedTokens,
+}
+
+/// How often the tokens that are in use are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
 
 impl ZoneTokens {
     /// Signs with `own`; believes that key, and those that global put into this zone's Zone.
     pub fn new(own: SigningKey, uid: ZoneUid, store: Store, clock: Arc<dyn Clock>, rng: StdRng) -> Self {
-        Self(Arc::new(Inner { own, uid, store, clock, rng: Mutex::new(rng) }))
+        let (of_global, in_use) = Default::default();
+        Self(Arc::new(Inner { own, uid, store, clock, rng: Mutex::new(rng), of_global, in_use }))
     }
 
     /// Makes a user token: also for the first operator, before anybody could ask for one.
@@ -47,8 +68,46 @@ impl ZoneTokens {
 
     /// The keys that this zone believes now.
     pub fn table(&self) -> KeyTable {
-        let global = keys_of_global(&self.0.store.snapshot(), self.0.uid);
-        KeyTable::new(global.into_iter().chain([self.0.own.public().clone()]))
+        let OfGlobal { keys, revoked, .. } = self.of_global();
+        let own = Arc::clone(&self.0.store.registry().borrow().revoked);
+        KeyTable::new(keys.into_iter().chain([self.0.own.public().clone()])).with_revoked(own).with_revoked(revoked)
+    }
+
+    fn is_revoked(&self, id: &str) -> bool {
+        self.0.store.registry().borrow().is_revoked(id) || self.of_global().revoked.contains_key(id)
+    }
+
+    fn of_global(&self) -> OfGlobal {
+        let table = self.0.store.snapshot();
+        let zone = zone_of(&table, self.0.uid);
+        let mark = zone.map(|zone| (zone.revision, zone.hash));
+        let mut known = self.0.of_global.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.mark != mark {
+            *known = OfGlobal { mark, ..read(zone, self.0.uid) };
+        }
+        known.clone()
+    }
+
+    /// Ends the streams of tokens that were revoked or have ended, until `stop` is cancelled.
+    pub async fn run(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SWEEP) => self.sweep(),
+            }
+        }
+    }
+
+    fn sweep(&self) {
+        let (table, now) = (self.table(), self.0.clock.now());
+        let mut in_use = self.0.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.retain(|id, (until, streams)| {
+            let holds = now - *until <= LEEWAY && !table.is_revoked(id);
+            if !holds {
+                streams.cancel();
+            }
+            holds
+        });
     }
 
     fn rng(&self) -> MutexGuard<'_, StdRng> {
@@ -56,16 +115,23 @@ impl ZoneTokens {
     }
 }
 
-/// Global's keys, as they stand in the Zone that global keeps for this zone. Keys of other zones have no place there.
-fn keys_of_global(table: &TableSnapshot, uid: ZoneUid) -> Vec<PublicKey> {
-    let Some(name) = table.zone_name(uid) else { return Vec::new() };
-    let zones = table.by_name(Kind::Zone, &Name::none(), &name).filter(|resource| resource.key.owner == Owner::Global);
-    let zones = zones.filter_map(|resource| resource.parse::<Zone>().ok()).filter(|zone| zone.uid == Some(uid));
-    zones
-        .flat_map(|zone| zone.token_keys)
-        .filter_map(|key| serde_json::from_value::<PublicKey>(key).ok())
-        .filter(|key| matches!(key.issuer(), Issuer::Global(_)))
-        .collect()
+/// The Zone that global keeps for this zone.
+fn zone_of(table: &TableSnapshot, uid: ZoneUid) -> Option<&Resource> {
+    let name = table.zone_name(uid)?;
+    let mut zones = table.by_name(Kind::Zone, &Name::none(), &name);
+    zones.find(|resource| resource.key.owner == Owner::Global).map(AsRef::as_ref)
+}
+
+/// Global's keys and revocations, as they stand there. Keys of other zones have no place in it.
+fn read(zone: Option<&Resource>, uid: ZoneUid) -> OfGlobal {
+    let zone = zone.and_then(|resource| resource.parse::<Zone>().ok()).filter(|zone| zone.uid == Some(uid));
+    let zone = zone.unwrap_or_default();
+    let keys = zone.token_keys.into_iter().filter_map(|key| serde_json::from_value::<PublicKey>(key).ok());
+    OfGlobal {
+        mark: None,
+        keys: keys.filter(|key| matches!(key.issuer(), Issuer::Global(_))).collect(),
+        revoked: Arc::new(zone.revoked_tokens),
+    }
 }
 
 impl DataplaneAuth for ZoneTokens {
@@ -99,15 +165,27 @@ impl DataplaneAuth for ZoneTokens {
             .collect();
         let rule = runners::admission::workload_rule(identities.iter().map(|(name, identity)| (name, identity)), proxy.labels);
         runners::admission::admit(&claims, proxy, rule)?;
-        Ok(Principal::of(proxy.id, Some(verified.id)))
+        Ok(Principal::of(proxy.id, Some(verified.id)).until(verified.expires))
+    }
+
+    fn withdrawn(&self, principal: &Principal) -> CancellationToken {
+        let (Some(id), Some(until)) = (&principal.token_id, principal.until) else { return CancellationToken::new() };
+        let mut in_use = self.0.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.entry(id.clone()).or_insert_with(|| (until, CancellationToken::new())).1.clone()
     }
 }
 
+#[async_trait]
 impl Authenticate for ZoneTokens {
-    fn authenticate(&self, token: &str) -> Result<Caller, AuthenticationError> {
+    async fn authenticate(&self, token: &str) -> Result<Caller, AuthenticationError> {
         let verified = self.table().verify_user(token, self.0.clock.now());
         let verified = verified.map_err(|fault| AuthenticationError::Refused(fault.to_string()))?;
-        Ok(Caller { name: verified.claims.name, groups: verified.claims.groups })
+        let credential = Credential { method: AuthMethod::Token, id: verified.id, expires: Some(verified.expires + LEEWAY) };
+        Ok(Caller::new(verified.claims.name, verified.claims.groups).with(credential))
+    }
+
+    fn is_withdrawn(&self, credential: &Credential) -> bool {
+        self.is_revoked(&credential.id)
     }
 }
 
@@ -132,6 +210,14 @@ impl IssueTokens for ZoneTokens {
 
     async fn zone(&self, _: ZoneTokenRequest) -> Result<String, IssueError> {
         Err(IssueError::NotHere("zones join global: ask the global control plane for a join token".to_owned()))
+    }
+
+    fn identify(&self, token: &str) -> Result<TokenName, IssueError> {
+        let known = self.table().identify(token).map_err(|fault| {
+            let what = "give the token's jti: only tokens that this plane judges can be revoked by themselves";
+            IssueError::NotHere(format!("{fault}; {what}"))
+        })?;
+        Ok(TokenName { id: known.id, until: known.expires + LEEWAY })
     }
 }
 
@@ -228,12 +314,55 @@ mod tests {
         let tokens = tokens(&store);
         let claims = UserClaims { name: "ann".to_owned(), groups: vec!["ops".to_owned()] };
         let own = tokens.issue_user(&claims, TimeDelta::hours(1)).unwrap();
-        let caller = Authenticate::authenticate(&tokens, own.text.expose()).unwrap();
+        let caller = Authenticate::authenticate(&tokens, own.text.expose()).await.unwrap();
         assert_eq!((caller.name.as_str(), caller.groups.as_slice()), ("ann", &["ops".to_owned()][..]));
         // A dataplane's token opens no door to the REST API.
-        assert!(Authenticate::authenticate(&tokens, &signed(&tokens.0.own, "")).is_err());
+        assert!(Authenticate::authenticate(&tokens, &signed(&tokens.0.own, "")).await.is_err());
         store.clock.advance(TimeDelta::hours(2));
-        assert!(Authenticate::authenticate(&tokens, own.text.expose()).is_err());
+        assert!(Authenticate::authenticate(&tokens, own.text.expose()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_this_zone_or_global_revoked_holds_no_more_and_its_streams_end() {
+        let store = TestStore::sqlite().await.unwrap();
+        let tokens = tokens(&store);
+        let global = key(Issuer::Global(Uuid::from_u128(7)));
+        let zone = |revoked: serde_json::Value| json!({ "uid": UID, "tokenKeys": [global.public()], "revokedTokens": revoked });
+        put(&store, Kind::Zone, "", "azure", zone(json!({}))).await;
+        let judged = |key: &SigningKey| presented(&[], |proxy| DataplaneAuth::authenticate(&tokens, &signed(key, ""), proxy));
+        let (of_global, own) = (judged(&global).unwrap(), judged(&tokens.0.own).unwrap());
+        assert_eq!(of_global.token_id, own.token_id, "the test's tokens have one name");
+        let streams = tokens.withdrawn(&of_global);
+        let id = of_global.token_id.unwrap();
+        tokens.sweep();
+        assert!(!streams.is_cancelled());
+
+        put(&store, Kind::Zone, "", "azure", zone(json!({ id.clone(): "2030-01-02T00:00:00Z" }))).await;
+        assert!(matches!(judged(&global), Err(AuthRefusal::Never(why)) if why.contains("revoked")));
+        tokens.sweep();
+        assert!(streams.is_cancelled());
+
+        put(&store, Kind::Zone, "", "azure", zone(json!({}))).await;
+        let streams = tokens.withdrawn(&own);
+        let (at, until) = (store.clock.now(), store.clock.now() + TimeDelta::hours(1));
+        let by = "user:ann".to_owned();
+        store.store.revoke_token(&atoll_store::TokenRevocation { id, until, at, by }).await.unwrap();
+        assert!(judged(&tokens.0.own).is_err());
+        tokens.sweep();
+        assert!(streams.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn streams_end_with_their_token() {
+        let store = TestStore::sqlite().await.unwrap();
+        let tokens = tokens(&store);
+        let judged = presented(&[], |proxy| DataplaneAuth::authenticate(&tokens, &signed(&tokens.0.own, ""), proxy)).unwrap();
+        let streams = tokens.withdrawn(&judged);
+        tokens.sweep();
+        assert!(!streams.is_cancelled());
+        store.clock.advance(TimeDelta::hours(2));
+        tokens.sweep();
+        assert!(streams.is_cancelled());
     }
 
     #[tokio::test]

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use atoll_model::Timestamp;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::Proxies;
 use crate::{
@@ -33,7 +32,7 @@ impl ProxyAuth for EnvoyAuth {
         let stored = self.dataplanes.get(&id);
         let stored = stored.ok_or_else(|| AuthRefusal::Unavailable(format!("no Dataplane {id} exists in this zone yet")))?;
         match self.tokens.authenticate(token, &Presented { id: &id, labels: &stored.authored.labels }) {
-            Ok(_) => Ok(Admission { proxy: id, revoked: CancellationToken::new() }),
+            Ok(principal) => Ok(Admission { proxy: id, revoked: self.tokens.withdrawn(&principal) }),
             Err(runners::AuthRefusal::Never(why)) => Err(AuthRefusal::Denied(why)),
             Err(runners::AuthRefusal::NotYet(why)) => Err(AuthRefusal::Unavailable(why)),
         }

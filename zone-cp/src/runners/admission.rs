@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use atoll_model::{Labels, Name, kinds::MeshIdentity, kinds::mesh_identity::DEFAULT_PATH, labels::WORKLOAD};
+use atoll_model::{Labels, Name, Timestamp, kinds::MeshIdentity, kinds::mesh_identity::DEFAULT_PATH, labels::WORKLOAD};
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 
 use super::liveness::ProxyId;
@@ -15,6 +16,11 @@ pub trait DataplaneAuth: Send + Sync + 'static {
     /// # Errors
     /// The reason for the operator, and whether it may work later.
     fn authenticate(&self, token: &str, proxy: &Presented<'_>) -> Result<Principal, AuthRefusal>;
+
+    /// Cancelled when the principal's token has ended or was revoked: streams that it opened end then.
+    fn withdrawn(&self, _: &Principal) -> CancellationToken {
+        CancellationToken::new()
+    }
 }
 
 /// What a proxy says it is.
@@ -33,12 +39,20 @@ pub struct Principal {
     pub subject: String,
     /// The token's `jti`.
     pub token_id: Option<String>,
+    /// When the token ends.
+    pub until: Option<Timestamp>,
 }
 
 impl Principal {
     /// The runner of a proxy.
     pub fn of(id: &ProxyId, token_id: Option<String>) -> Self {
-        Self { subject: format!("dataplane:{id}"), token_id }
+        Self { subject: format!("dataplane:{id}"), token_id, until: None }
+    }
+
+    /// The same, whose token ends.
+    #[must_use]
+    pub fn until(self, until: Timestamp) -> Self {
+        Self { until: Some(until), ..self }
     }
 }
 

@@ -132,10 +132,11 @@ impl RunnerService {
         let (bootstrap, id) = (self.bootstrap(&registration), registration.id.clone());
         let wishes = Wishes { bind_outbounds: registration.bind_outbounds, access_log: registration.access_log };
         let word = registration.word.clone();
+        let withdrawn = self.auth.withdrawn(&by);
         let (sender, orders) = mpsc::channel(OUTBOX);
         let attachment = self.runners.attach(registration, by, sender).await?;
         let names = self.names.subscribe(&id, wishes);
-        Ok(Session { id, attachment, word, bootstrap, orders, names })
+        Ok(Session { id, attachment, word, bootstrap, orders, names, withdrawn })
     }
 
     async fn serve(self, token: Option<String>, mut inbound: Streaming<proto::FromRunner>, out: Outbox) {
@@ -153,11 +154,16 @@ impl RunnerService {
                 let id = session.id.clone();
                 info!(mesh = %id.mesh, dataplane = %id.name, "dataplane {id} is registered");
                 let heartbeat_seconds = self.settings.heartbeat_seconds;
+                let withdrawn = session.withdrawn.clone();
                 tokio::select! {
                     end = session.run(heartbeat_seconds, inbound, &out) => match end {
                         Ok(()) => debug!(mesh = %id.mesh, dataplane = %id.name, "the runner of {id} closed its stream"),
                         Err(Closed) => debug!(mesh = %id.mesh, dataplane = %id.name, "the stream of {id}'s runner broke"),
                     },
+                    () = withdrawn.cancelled() => {
+                        info!(mesh = %id.mesh, dataplane = %id.name, "the token of {id}'s runner does not hold any more");
+                        let _ = out.0.send(Err(Status::unauthenticated("the dataplane token was revoked, or has ended"))).await;
+                    }
                     () = self.stop.cancelled() => {}
                 }
             }
@@ -202,6 +208,7 @@ struct Session {
     bootstrap: proto::Bootstrap,
     orders: mpsc::Receiver<proto::Order>,
     names: watch::Receiver<Arc<NameTable>>,
+    withdrawn: CancellationToken,
 }
 
 impl Session {

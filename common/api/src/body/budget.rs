@@ -5,7 +5,7 @@ use std::{cell::Cell, fmt};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::limits;
+use super::{Syntax, limits};
 
 /// A value within the limits.
 #[derive(Debug)]
@@ -19,10 +19,10 @@ impl<'de> de::Deserialize<'de> for Bounded {
 }
 
 /// Documents of a JSON body: the elements of a list, or the one value.
-pub(super) fn from_json(text: &str) -> Result<Vec<Value>, String> {
+pub(super) fn from_json(text: &str) -> Result<Vec<Value>, Syntax> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let documents = Documents.deserialize(&mut deserializer).and_then(|documents| deserializer.end().map(|()| documents));
-    documents.map_err(|error| format!("invalid JSON: {error}"))
+    documents.map_err(|error| Syntax::of_json(&error))
 }
 
 /// Gives each element of a list its own budget.
@@ -179,7 +179,7 @@ mod tests {
     fn the_limits_hold_at_their_edges() {
         let check = |text: String, fault: Option<&str>| match (from_json(&text), fault) {
             (Ok(_), None) => {}
-            (Err(error), Some(part)) => assert!(error.contains(part), "{error}"),
+            (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error}"),
             (got, _) => panic!("{fault:?}: {got:?}"),
         };
         check(nested(limits::DEPTH), None);
@@ -198,10 +198,10 @@ mod tests {
 
     #[test]
     fn duplicate_keys_and_rubbish_are_refused_with_their_place() {
-        let error = from_json("{\"a\":1,\n \"a\":2}").unwrap_err();
+        let error = from_json("{\"a\":1,\n \"a\":2}").unwrap_err().to_string();
         assert_eq!(error, "invalid JSON: duplicate key \"a\" at line 2 column 4");
-        assert!(from_json("{\"a\":}").unwrap_err().contains("line 1 column 6"));
-        assert!(from_json("{} x").unwrap_err().contains("trailing"));
+        assert!(from_json("{\"a\":}").unwrap_err().to_string().contains("line 1 column 6"));
+        assert!(from_json("{} x").unwrap_err().to_string().contains("trailing"));
         assert!(from_json(&"[".repeat(100_000)).is_err());
     }
 }

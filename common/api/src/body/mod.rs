@@ -5,12 +5,14 @@ pub mod limits;
 pub mod positions;
 mod yaml;
 
+use std::fmt;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
-use crate::Problem;
+use crate::{Problem, problem::Invalid};
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,47 @@ pub struct Parsed {
     pub documents: Vec<Value>,
     /// The YAML text, for positions of faults.
     pub yaml: Option<String>,
+}
+
+/// Why a text is no document, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Syntax {
+    message: String,
+    at: Option<positions::Position>,
+}
+
+impl Syntax {
+    fn new(message: String, at: Option<(usize, usize)>) -> Self {
+        Self { message, at: at.map(|(line, column)| positions::Position { line, column }) }
+    }
+
+    /// What serde_json says; its position stands beside the message, not in it.
+    fn of_json(error: &serde_json::Error) -> Self {
+        let text = error.to_string();
+        let message = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+        // Line 0 means that there is no position.
+        let at = Some((error.line(), error.column())).filter(|(line, _)| *line > 0);
+        Self::new(format!("invalid JSON: {message}"), at)
+    }
+}
+
+impl fmt::Display for Syntax {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match self.at {
+            Some(at) => write!(f, " at line {} column {}", at.line, at.column),
+            None => Ok(()),
+        }
+    }
+}
+
+/// 400: the place stands in the text and, for programs, in the one faulty parameter: the body itself.
+impl From<Syntax> for Problem {
+    fn from(syntax: Syntax) -> Self {
+        let detail = syntax.to_string();
+        let fault = Invalid { field: String::new(), reason: syntax.message, position: syntax.at };
+        Self { invalid: vec![fault], ..Self::bad_request(detail) }
+    }
 }
 
 /// Takes a body of at most `limit` bytes; a longer one is refused by its announced length, if it has one, before it is read.
@@ -109,9 +152,9 @@ pub fn parse_many(format: Format, bytes: &Bytes) -> Result<Parsed, Problem> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Problem::bad_request(format!("the body is no UTF-8 text (byte {})", error.valid_up_to())))?;
     match format {
-        Format::Json => Ok(Parsed { documents: budget::from_json(text).map_err(Problem::bad_request)?, yaml: None }),
+        Format::Json => Ok(Parsed { documents: budget::from_json(text)?, yaml: None }),
         Format::Yaml => {
-            let documents = yaml::from_yaml(text).map_err(Problem::bad_request)?;
+            let documents = yaml::from_yaml(text)?;
             Ok(Parsed { documents, yaml: Some(text.to_owned()) })
         }
     }
@@ -122,5 +165,5 @@ pub fn parse_many(format: Format, bytes: &Bytes) -> Result<Parsed, Problem> {
 /// # Errors
 /// 400 with line and column, or the field.
 pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| Problem::bad_request(format!("invalid JSON: {error}")))
+    serde_json::from_slice(bytes).map_err(|error| Syntax::of_json(&error).into())
 }

@@ -1,5 +1,7 @@
 //! Where the fields of a YAML text stand, so that a fault can be shown with line and column.
 
+use std::collections::HashMap;
+
 use granit_parser::{Event, Parser};
 use serde::Serialize;
 
@@ -12,24 +14,35 @@ pub struct Position {
     pub column: usize,
 }
 
-/// The places of all fields of one document.
+/// The places of some fields of the documents of one text.
 #[derive(Debug, Default)]
-pub struct Positions(Vec<(Vec<String>, Position)>);
+pub struct Positions(HashMap<(usize, Vec<String>), Option<Position>>);
 
 impl Positions {
-    /// Walks through document `index` (not counting empty ones) of `text`, which parses.
-    pub fn of(text: &str, index: usize) -> Self {
-        Walk { index, document: 0, stack: Vec::new(), found: Vec::new() }.run(text)
+    /// Walks once through a text that parses and notes the places of `fields`: each the index of a document (empty ones do not
+    /// count) and a path as in [`atoll_model::Violation`]. What is not asked for takes no memory.
+    pub fn of<'a>(text: &str, fields: impl IntoIterator<Item = (usize, &'a str)>) -> Self {
+        let mut wanted = HashMap::new();
+        for (document, path) in fields {
+            let path = segments(path);
+            for end in 0..=path.len() {
+                wanted.insert((document, path[..end].to_vec()), None);
+            }
+        }
+        if wanted.is_empty() {
+            return Self::default();
+        }
+        Walk { document: 0, stack: Vec::new(), wanted }.run(text)
     }
 
-    /// The place of the field at `path` (as in [`atoll_model::Violation`]), or of the nearest one around it that is there.
-    pub fn find(&self, path: &str) -> Option<Position> {
-        let mut wanted = segments(path);
+    /// The place of one of these fields, or of the nearest one around it that is there.
+    pub fn find(&self, document: usize, path: &str) -> Option<Position> {
+        let mut wanted = (document, segments(path));
         loop {
-            if let Some((_, position)) = self.0.iter().find(|(path, _)| *path == wanted) {
+            if let Some(Some(position)) = self.0.get(&wanted) {
                 return Some(*position);
             }
-            wanted.pop()?;
+            wanted.1.pop()?;
         }
     }
 }
@@ -64,14 +77,14 @@ enum Open {
 }
 
 struct Walk {
-    index: usize,
     document: usize,
     stack: Vec<Open>,
-    found: Vec<(Vec<String>, Position)>,
+    wanted: HashMap<(usize, Vec<String>), Option<Position>>,
 }
 
 impl Walk {
     fn run(mut self, text: &str) -> Positions {
+        let last = self.wanted.keys().map(|(document, _)| *document).max().unwrap_or_default();
         let mut empty = true;
         for (event, span) in Parser::new_from_str(text).map_while(Result::ok) {
             let position = Position { line: span.start.line(), column: span.start.col() + 1 };
@@ -82,7 +95,8 @@ impl Walk {
                     empty = empty && self.stack.is_empty() && matches!(&*value, "" | "~" | "null");
                     self.scalar(&value, position);
                 }
-                Event::Alias(_) => self.value(position),
+                // What an alias stands for has its place where it was written out.
+                Event::Alias(_) => self.scalar("", position),
                 Event::SequenceStart(..) => {
                     empty = false;
                     self.value(position);
@@ -99,11 +113,11 @@ impl Walk {
                 }
                 _ => {}
             }
-            if self.document > self.index {
+            if self.document > last {
                 break;
             }
         }
-        Positions(self.found)
+        Positions(self.wanted)
     }
 
     fn scalar(&mut self, value: &str, position: Position) {
@@ -117,14 +131,14 @@ impl Walk {
 
     /// Notes where a value begins: at its key, if it has one.
     fn value(&mut self, position: Position) {
-        if self.document != self.index {
-            return;
-        }
         let at = match self.stack.last() {
             Some(Open::Map { key: Some((_, key)) }) => *key,
             Some(Open::Map { key: None } | Open::List { .. }) | None => position,
         };
-        self.found.push((self.path(), at));
+        let field = (self.document, self.path());
+        if let Some(place @ None) = self.wanted.get_mut(&field) {
+            *place = Some(at);
+        }
     }
 
     fn finish_value(&mut self) {
@@ -153,13 +167,16 @@ mod tests {
     #[test]
     fn fields_are_found_at_their_keys() {
         let text = "a: 1\n---\nname: x\nlabels:\n  a.b/c: v\nspec:\n  to:\n    - kind: Mesh\n      default: {http: {x: 1}}\n";
-        let at = |path: &str| Positions::of(text, 1).find(path).map(|at| (at.line, at.column));
+        let at = |path: &str| Positions::of(text, [(1, path)]).find(1, path).map(|at| (at.line, at.column));
         assert_eq!(at("name"), Some((3, 1)));
         assert_eq!(at("labels[\"a.b/c\"]"), Some((5, 3)));
         assert_eq!(at("spec.to[0].kind"), Some((8, 7)));
         assert_eq!(at("spec.to[0].default.http.x"), Some((9, 24)));
         assert_eq!(at("spec.to[0].default.nope"), Some((9, 7)), "the nearest around it");
         assert_eq!(at(""), Some((3, 1)));
-        assert_eq!(Positions::of(text, 7).find("name"), None);
+        let aliased = Positions::of("a: &x {b: 1}\nc: *x\nd: 1\n", [(0, "d"), (0, "c.b")]);
+        assert_eq!(aliased.find(0, "d"), Some(Position { line: 3, column: 1 }));
+        assert_eq!(aliased.find(0, "c.b"), Some(Position { line: 2, column: 1 }));
+        assert_eq!(Positions::of(text, [(7, "name")]).find(7, "name"), None);
     }
 }

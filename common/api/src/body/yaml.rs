@@ -4,10 +4,10 @@ use granit_parser::{Event, Parser};
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Error};
 
-use super::{budget::Bounded, limits};
+use super::{Syntax, budget::Bounded, limits};
 
 /// The documents of a YAML text; empty ones are left out.
-pub(super) fn from_yaml(text: &str) -> Result<Vec<Value>, String> {
+pub(super) fn from_yaml(text: &str) -> Result<Vec<Value>, Syntax> {
     refuse_tags(text)?;
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -30,13 +30,13 @@ pub(super) fn from_yaml(text: &str) -> Result<Vec<Value>, String> {
     };
     let documents = serde_saphyr::from_multiple_with_options::<Bounded>(text, options).map_err(|error| describe(&error))?;
     if documents.len() > limits::DOCUMENTS {
-        return Err(format!("invalid YAML: more than {} documents", limits::DOCUMENTS));
+        return Err(Syntax::new(format!("invalid YAML: more than {} documents", limits::DOCUMENTS), None));
     }
     Ok(documents.into_iter().map(|Bounded(value)| value).collect())
 }
 
 /// A tag can turn a text into something else behind the reader's back; documents need none.
-fn refuse_tags(text: &str) -> Result<(), String> {
+fn refuse_tags(text: &str) -> Result<(), Syntax> {
     for event in Parser::new_from_str(text) {
         // A fault of syntax is reported by the parse that follows, in its words.
         let Ok((event, span)) = event else { return Ok(()) };
@@ -45,22 +45,20 @@ fn refuse_tags(text: &str) -> Result<(), String> {
             _ => false,
         };
         if tagged {
-            let (line, column) = (span.start.line(), span.start.col() + 1);
-            return Err(format!("invalid YAML: tags (!…) are not read, write the value itself, at line {line} column {column}"));
+            let at = (span.start.line(), span.start.col() + 1);
+            return Err(Syntax::new("invalid YAML: tags (!…) are not read, write the value itself,".to_owned(), Some(at)));
         }
     }
     Ok(())
 }
 
-fn describe(error: &Error) -> String {
+fn describe(error: &Error) -> Syntax {
     let text = error.without_snippet().to_string();
     let first = text.lines().next().unwrap_or_default();
     // Every message ends the same way, whatever the parser's style is.
     let message = first.split(" at line ").next().unwrap_or(first).trim_end_matches([':', ',']);
-    match error.location() {
-        Some(location) => format!("invalid YAML: {message} at line {} column {}", location.line(), location.column()),
-        None => format!("invalid YAML: {message}"),
-    }
+    let at = error.location().map(|location| (location.line() as usize, location.column() as usize));
+    Syntax::new(format!("invalid YAML: {message}"), at)
 }
 
 #[cfg(test)]
@@ -70,7 +68,7 @@ mod tests {
     use super::*;
 
     fn fault(text: &str) -> String {
-        from_yaml(text).expect_err(text)
+        from_yaml(text).expect_err(text).to_string()
     }
 
     #[test]

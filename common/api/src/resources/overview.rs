@@ -1,48 +1,40 @@
 //! Overviews: zones and dataplanes with what the plane knows of how they fare.
 
-use std::sync::Arc;
-
-use atoll_model::{Kind, Resource};
+use atoll_model::{Kind, Resource, kinds::Access};
 use atoll_store::TableSnapshot;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{
-    list::{List, next_page, route, select, wanted_mesh},
-    mesh_of, require_mesh,
-};
+use super::{list::paged, mesh_of, require_mesh};
 use crate::{
     Plane, Problem, naming, negotiate, present,
     problem::title,
-    query::{Ask, Page, Selection},
+    query::{Ask, Selection},
 };
 
 /// A page of overviews.
 pub(crate) fn overviews(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, Problem> {
-    let mesh = wanted_mesh(kind, &ask);
-    let selection = Selection::of(&ask.query, &route(kind, mesh.as_ref()))?;
-    let page = Page::of(&ask.query, kind)?;
+    let selection = Selection::of(kind, &ask)?;
     let table = plane.store.snapshot();
-    if let Some(mesh) = &mesh {
-        require_mesh(&table, kind, mesh)?;
+    if let Some(mesh) = &selection.mesh {
+        require_mesh(&table, kind, mesh, &ask.permit)?;
     }
-    let (total, items) = select(&plane, &table, kind, mesh.as_ref(), &selection, &page);
-    let next = next_page(&ask, &page, &items);
-    let items: Vec<Value> = items.iter().take(page.size).map(|resource| one(&plane, &table, resource)).collect();
-    Ok(negotiate::with_revision(negotiate::json(StatusCode::OK, &List { total, items, next }), table.revision()))
+    ask.permit.require_some(Access::List, kind)?;
+    paged(&plane, &table, &ask, &selection, |resource| negotiate::pretty(&one(&plane, &table, resource)))
 }
 
 /// One overview.
 pub(crate) fn overview(plane: Plane, kind: Kind, ask: Ask) -> Result<Response, Problem> {
     let table = plane.store.snapshot();
     let mesh = mesh_of(kind, ask.path.mesh());
-    let resource = naming::find(&plane, &table, kind, &mesh, &ask.path.name(), title::RETRIEVE)?;
+    let resource = naming::find(&plane, &table, kind, &mesh, &ask.path.name(), &ask.permit, title::RETRIEVE)?;
+    ask.permit.require(&plane, &table, Access::Get, &resource.key, title::RETRIEVE)?;
     Ok(negotiate::with_revision(negotiate::json(StatusCode::OK, &one(&plane, &table, resource)), table.revision()))
 }
 
 /// The metadata, the spec under the kind's name, and the insight beside it.
-fn one(plane: &Plane, table: &TableSnapshot, resource: &Arc<Resource>) -> Value {
+fn one(plane: &Plane, table: &TableSnapshot, resource: &Resource) -> Value {
     let part = if resource.key.kind == Kind::Zone { "zone" } else { "dataplane" };
     let mut shown = json!(present::answer(plane, table, resource));
     let spec: Value = serde_json::from_slice(&resource.document()).unwrap_or(Value::Null);

@@ -87,3 +87,35 @@ async fn a_document_needs_a_mesh_that_is_there() {
     let answer = api.post("/_apply", "application/yaml", text).await.expect(400);
     assert_eq!(answer.faults(), [("[0].mesh".to_owned(), "mesh of name nope is not found".to_owned())]);
 }
+
+#[tokio::test]
+async fn results_carry_versions_and_preconditions_hold_for_all() {
+    let api = Api::global().await;
+    let apply = async |headers: &[(&str, &str)], text: &str| {
+        let headers: Vec<_> = [("content-type", "application/yaml")].into_iter().chain(headers.iter().copied()).collect();
+        api.call(http::Method::POST, "/_apply", &headers, text.to_owned()).await
+    };
+    let first = apply(&[("if-none-match", "*")], TWO).await.expect(200).json();
+    let tags: Vec<_> = first["results"].as_array().unwrap().iter().map(|one| one["etag"].clone()).collect();
+    assert_eq!(tags, ["\"1\"", "\"1\""]);
+    apply(&[("if-none-match", "*")], TWO).await.expect(412);
+    apply(&[("if-match", "*")], TWO).await.expect(200);
+    let ambiguous = apply(&[("if-match", "\"1\"")], TWO).await.expect(400).json();
+    assert!(ambiguous["detail"].as_str().unwrap().contains("one document"), "{ambiguous}");
+    let one = "type: Mesh\nname: team\nx: 1\n";
+    assert_eq!(apply(&[("if-match", "\"1\"")], one).await.expect(200).json()["results"][0]["etag"], "\"2\"");
+    apply(&[("if-match", "\"1\"")], one).await.expect(412);
+    apply(&[("if-match", "*")], "type: Mesh\nname: other\n").await.expect(412);
+    api.get("/meshes/other").await.expect(404);
+}
+
+#[tokio::test]
+async fn a_resource_of_another_plane_is_not_copied_under_its_shown_name() {
+    let api = Api::zone("azure", true).await;
+    let key = atoll_model::ResourceKey::new(atoll_model::Kind::MeshTimeout, "default", "all", atoll_model::Owner::Global);
+    api.give(key, crate::support::timeout("all", "default")["spec"].clone()).await;
+    let mut shown = api.get("/meshes/default/meshtimeouts/all").await.expect(200).json();
+    shown["labels"]["kuma.io/origin"] = json!("zone");
+    let refused = api.post("/_apply", "application/json", &json!([shown]).to_string()).await.expect(400);
+    assert!(refused.faults()[0].1.contains("belongs to global"), "{:?}", refused.faults());
+}

@@ -36,6 +36,12 @@ async fn bodies_that_do_not_parse() {
             assert!(detail.contains(part), "{body:.60}: {detail}");
         }
         assert!(detail.len() < 300, "an answer does not repeat the body: {detail}");
+        // Programs find the place where people read it.
+        if let Some((_, place)) = detail.split_once(" at line ") {
+            let fault = &document["invalid_parameters"][0];
+            assert_eq!(format!("{} column {}", fault["line"], fault["column"]), place);
+            assert_eq!(fault["field"], "");
+        }
     }
     api.call(http::Method::PUT, PATH, &[("content-type", "application/json")], vec![b'{', 0xff, b'}']).await.expect(400);
     api.get(PATH).await.expect(404);
@@ -106,6 +112,7 @@ async fn names_labels_and_kinds() {
     );
     document["labels"] = json!({"": "bar", "foo/bar/baz": "bar", "foo": "^*bar", "kuma.io/origin": "zone"});
     let mut fields = api.put(PATH, document.clone()).await.expect(400).fields();
+    fields.sort();
     fields.dedup();
     assert_eq!(fields, ["labels[\"\"]", "labels[\"foo\"]", "labels[\"foo/bar/baz\"]", "labels[\"kuma.io/origin\"]"]);
     let many: serde_json::Map<_, _> = (0..65).map(|i| (format!("l{i}"), json!("v"))).collect();
@@ -116,7 +123,7 @@ async fn names_labels_and_kinds() {
     let mut document = timeout("all", "default");
     document["type"] = json!("MeshFoo");
     let answer = api.put(PATH, document).await.expect(400);
-    assert_eq!(answer.fields(), ["type"]);
+    assert_eq!(answer.faults(), [(String::new(), "type in body should be one of [MeshTimeout]".to_owned())]);
     api.call(http::Method::POST, PATH, &[], "{}").await.expect(405);
 }
 
@@ -167,4 +174,17 @@ async fn paths_and_queries_that_are_no_text() {
     }
     api.get("/meshes?strict&%FF=1").await.expect(200);
     api.get("/meshes/default/meshtimeouts/%2e%2e%2f").await.expect(404);
+}
+
+#[tokio::test]
+async fn many_faulty_documents_are_placed_in_one_reading() {
+    let api = Api::global().await;
+    let one = "type: MeshTimeout\nmesh: default\nname: UPPER\nspec:\n  to:\n  - targetRef: {kind: Mesh}\n    default: {idleTimeout: -1s}\n";
+    let text = vec![one; 500].join("---\n");
+    let begun = std::time::Instant::now();
+    let refused = api.post("/_apply", "application/yaml", &text).await.expect(400).json();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    let faults = refused["invalid_parameters"].as_array().unwrap();
+    let last = faults.iter().rfind(|fault| fault["field"] == "[499].name").unwrap();
+    assert_eq!(last["line"], 499 * 8 + 3);
 }

@@ -1,6 +1,9 @@
 //! `/meshes`: creation, deletion and what goes with it.
 
 use atoll_model::{Kind, ResourceKey};
+use atoll_store::{Actor, Write, WriteBatch};
+use axum::body::Body;
+use http::Method;
 use serde_json::json;
 
 use crate::support::{Api, timeout};
@@ -52,12 +55,19 @@ async fn a_bad_name_is_refused_under_kumas_title() {
 #[tokio::test]
 async fn what_is_absent_is_404_with_kumas_titles() {
     let api = Api::global().await;
-    let expected = |title: &str| json!({"type": "/std-errors", "status": 404, "title": title, "detail": "Not found", "details": "Not found"});
-    assert_eq!(api.get("/meshes/nope").await.expect(404).json(), expected("Could not retrieve a resource"));
-    assert_eq!(api.delete("/meshes/nope").await.expect(404).json(), expected("Could not delete a resource"));
-    let list = api.get("/meshes/nope/meshtimeouts").await.expect(404).json();
-    assert_eq!(list, expected("Failed to retrieve Mesh"));
-    assert_eq!(api.put("/meshes/nope/meshtimeouts/a", timeout("a", "nope")).await.expect(404).json(), list);
+    let named = [("x-request-id", "r-1")];
+    let get = |path: &'static str| api.call(Method::GET, path, &named, Body::empty());
+    let expected = |title: &str| {
+        json!({
+            "type": "/std-errors", "status": 404, "title": title, "detail": "Not found", "details": "Not found", "instance": "r-1",
+        })
+    };
+    assert_eq!(get("/meshes/nope").await.expect(404).json(), expected("Could not retrieve a resource"));
+    let deleted = api.call(Method::DELETE, "/meshes/nope", &named, Body::empty()).await;
+    assert_eq!(deleted.expect(404).json(), expected("Could not delete a resource"));
+    assert_eq!(get("/meshes/nope/meshtimeouts").await.expect(404).json(), expected("Failed to retrieve Mesh"));
+    let put = api.put("/meshes/nope/meshtimeouts/a", timeout("a", "nope")).await.expect(404).json();
+    assert_eq!(put["title"], "Failed to retrieve Mesh");
 }
 
 #[tokio::test]
@@ -80,13 +90,41 @@ async fn a_deleted_mesh_takes_what_is_in_it_along_in_one_step() {
 async fn a_mesh_with_dataplanes_stays_and_names_them() {
     let api = Api::global().await;
     let owner = api.give_zone("gcp").await;
-    let dataplane = json!({"networking": {"address": "10.0.0.1"}});
-    api.give(ResourceKey::new(Kind::Dataplane, "default", "api-1", owner), dataplane).await;
+    for i in 0..12 {
+        let key = ResourceKey::new(Kind::Dataplane, "default", format!("api-{i:02}"), owner);
+        api.give(key, json!({"networking": {"address": "10.0.0.1"}})).await;
+    }
     let refused = api.delete("/meshes/default").await.expect(400);
-    let faults = refused.faults();
-    assert_eq!(faults[0].0, "mesh");
-    assert!(faults[0].1.contains("1 dataplanes") && faults[0].1.contains("api-1"), "{faults:?}");
+    let listed: Vec<_> = (0..10).map(|i| format!("Dataplane api-{i:02} of zone gcp")).collect();
+    let reason = "unable to delete mesh, there are still some dataplanes attached";
+    assert_eq!(refused.faults(), [("mesh".to_owned(), format!("{reason} (12: {}, …)", listed.join(", ")))]);
+    let foretold = api.delete("/meshes/default?dry_run=true").await.expect(400);
+    assert_eq!(foretold.faults(), refused.faults(), "a dry run is refused alike");
     api.get("/meshes/default").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_mesh_that_others_use_stays_and_policies_alone_do_not_keep_it() {
+    let api = Api::global().await;
+    let owner = api.give_zone("gcp").await;
+    api.put("/meshes/default/meshtimeouts/all", timeout("all", "default")).await.expect(201);
+    let identity = json!({
+        "type": "MeshIdentity", "name": "id", "mesh": "default",
+        "spec": {"selector": {"dataplane": {"matchLabels": {}}}, "provider": {"type": "Bundled", "bundled": {
+            "autogenerate": {"enabled": true}, "insecureAllowSelfSigned": true}}},
+    });
+    api.put("/meshes/default/meshidentities/id", identity).await.expect(201);
+    api.give(ResourceKey::new(Kind::MeshTimeout, "default", "zones-own", owner), timeout("x", "default")["spec"].clone()).await;
+    let refused = api.delete("/meshes/default").await.expect(400);
+    let reason = "unable to delete mesh, others still use it: delete these first";
+    assert_eq!(
+        refused.faults(),
+        [("mesh".to_owned(), format!("{reason} (2: MeshIdentity id, MeshTimeout zones-own of zone gcp)"))]
+    );
+    api.delete("/meshes/default/meshidentities/id").await.expect(200);
+    let key = ResourceKey::new(Kind::MeshTimeout, "default", "zones-own", owner);
+    api.store.commit(WriteBatch::one(Actor::plane(), Write::delete(key))).await.unwrap();
+    api.delete("/meshes/default").await.expect(200);
 }
 
 #[tokio::test]

@@ -53,7 +53,8 @@ async fn the_path_and_the_body_must_agree() {
     assert_eq!(answer.faults()[0], ("name".to_owned(), "name from the URL has to be the same as in body".to_owned()));
     assert_eq!(answer.fields(), ["name", "mesh"]);
     document["type"] = json!("MeshTLS");
-    assert_eq!(api.put(PATH, document).await.expect(400).fields(), ["type"]);
+    let other = api.put(PATH, document).await.expect(400);
+    assert_eq!(other.faults(), [(String::new(), "type in body should be one of [MeshTimeout]".to_owned())]);
 }
 
 #[tokio::test]
@@ -132,4 +133,31 @@ async fn history_names_who_wrote() {
     let history = api.store.history(&atoll_store::HistoryFilter::default()).await.unwrap();
     assert!(history.iter().all(|entry| entry.subject == "user:alice"), "{history:?}");
     assert_eq!(history.len(), 2);
+}
+
+#[tokio::test]
+async fn the_tag_of_what_is_shown_with_its_status_is_good_for_writes() {
+    let api = Api::zone("azure", true).await;
+    let path = "/meshes/default/meshservices/api";
+    let document = json!({
+        "type": "MeshService", "name": "api", "mesh": "default", "labels": {"kuma.io/origin": "zone"},
+        "spec": {"selector": {"dataplaneLabels": {"matchLabels": {"app": "api"}}}, "ports": [{"port": 80}]},
+    });
+    let written = api.put(path, document.clone()).await.expect(201);
+    let shown = api.get(path).await.expect(200);
+    let tag = shown.header("etag");
+    assert_ne!(tag, written.header("etag"), "how it fares is shown, too, and is no part of its version");
+    api.call(Method::GET, path, &[("if-none-match", tag)], Body::empty()).await.expect(304);
+    let put = |tag: &str| {
+        let mut document = document.clone();
+        document["labels"]["team"] = json!("x");
+        let headers = [("content-type", "application/json"), ("if-match", tag)].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let api = &api;
+        async move {
+            let headers: Vec<_> = headers.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+            api.call(Method::PUT, path, &headers, document.to_string()).await
+        }
+    };
+    put(tag).await.expect(200);
+    put(tag).await.expect(412);
 }

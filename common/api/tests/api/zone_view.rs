@@ -32,7 +32,7 @@ async fn a_service_of_another_zone_bears_its_alias() {
                 "kuma.io/origin": "global", "kuma.io/zone": "gcp",
             })
         );
-        assert_eq!(shown["status"], json!({"vips": [{"ip": "241.0.0.1"}]}));
+        assert_eq!(shown["status"], json!({"vips": [{"ip": "241.0.0.1"}], "tls": {}, "dataplaneProxies": {}}));
     }
 }
 

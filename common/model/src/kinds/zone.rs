@@ -1,10 +1,12 @@
 //! Zone: one cloud, with its own control plane.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    ZoneUid,
+    Timestamp, ZoneUid,
     document::{Checked, check_as},
 };
 
@@ -20,6 +22,9 @@ pub struct Zone {
     /// Computed by global: the public keys of its tokens, which the zone believes from then on.
     #[serde(default, rename = "tokenKeys", skip_serializing_if = "Vec::is_empty")]
     pub token_keys: Vec<Value>,
+    /// Computed by global: the tokens that it revoked, and when each ends by itself.
+    #[serde(default, rename = "revokedTokens", skip_serializing_if = "BTreeMap::is_empty")]
+    pub revoked_tokens: BTreeMap<String, Timestamp>,
 }
 
 impl Zone {

@@ -251,9 +251,9 @@ async fn a_user_token_says_who_asks() {
         valid_for: std::time::Duration::from_secs(60),
     };
     let token = tokens.user(asked).await.unwrap();
-    let caller = tokens.authenticate(&token).unwrap();
+    let caller = tokens.authenticate(&token).await.unwrap();
     assert_eq!((caller.name.as_str(), caller.groups), ("ann", vec!["ops".to_owned()]));
-    assert!(tokens.authenticate("a.b.c").is_err());
+    assert!(tokens.authenticate("a.b.c").await.is_err());
     let never = std::time::Duration::MAX;
     let asked = atoll_api::UserTokenRequest { name: "ann".to_owned(), groups: Vec::new(), valid_for: never };
     assert!(matches!(tokens.user(asked).await, Err(IssueError::Invalid(_))));

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use atoll_api::{
-    ADMIN_GROUP, Authenticate, AuthenticationError, Caller, DataplaneTokenRequest, Info, IssueError, IssueTokens, Plane,
-    PlaneParts, StatusSource, UserTokenRequest, ZoneTokenRequest, plane::AdmitAll, router,
+    ADMIN_GROUP, Authenticate, AuthenticationError, Caller, Credential, DataplaneTokenRequest, Info, IssueError, IssueTokens,
+    Plane, PlaneParts, StatusSource, TokenName, UserTokenRequest, ZoneTokenRequest, plane::AdmitAll, router,
 };
 use atoll_model::{
     Kind, Labels, Owner, ResourceKey, Timestamp, ZoneUid, clock::ManualClock, labels::Viewpoint, resource::canonical_json,
 };
 use atoll_runtime::tasks::Tasks;
-use atoll_store::{Actor, Expect, Store, StoreConfig, Write, WriteBatch};
+use atoll_store::{Actor, AuthMethod, Expect, Store, StoreConfig, Write, WriteBatch, testing};
 use axum::{Router, body::Body};
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
@@ -23,7 +23,8 @@ pub(crate) const ADMIN: &str = "admin-token";
 pub(crate) struct Api {
     pub(crate) router: Router,
     pub(crate) store: Store,
-    _folder: tempfile::TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+    _folder: Option<tempfile::TempDir>,
 }
 
 /// An answer, read.
@@ -82,12 +83,17 @@ impl Api {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new("2026-01-02T03:04:05Z".parse::<Timestamp>().unwrap()));
         let config = StoreConfig::Sqlite { dir: folder.path().to_owned() };
-        let store = Store::open(config, clock.clone(), &Tasks::new()).await.unwrap();
+        let store = Store::open_sealed(config, testing::keys(), clock.clone(), &Tasks::new()).await.unwrap();
+        Self { _folder: Some(folder), ..Self::over(store, viewpoint, clock) }
+    }
+
+    /// A plane over any store.
+    pub(crate) fn over(store: Store, viewpoint: Viewpoint, clock: Arc<ManualClock>) -> Self {
         let info = Info::new("host".into(), "instance".into(), "cluster".into(), &viewpoint);
         let plane = Plane::new(PlaneParts {
             viewpoint,
             store: store.clone(),
-            clock,
+            clock: clock.clone(),
             authenticate: Arc::new(Names),
             tokens: Arc::new(Names),
             status: Arc::new(Names),
@@ -97,7 +103,7 @@ impl Api {
             config: json!({"store": {"url": "postgres://atoll:*****@db/atoll"}}),
             ready: Arc::new(|| Ok(())),
         });
-        Self { router: router(plane), store, _folder: folder }
+        Self { router: router(plane), store, clock, _folder: None }
     }
 
     /// Stores a resource of any owner, as the link does.
@@ -111,7 +117,10 @@ impl Api {
         let uid = zone_uid(name);
         let key = ResourceKey::new(Kind::Zone, "", name, Owner::Global);
         let computed = canonical_json(&json!({"uid": uid}));
-        let writes = vec![Write::put(key.clone(), Labels::new(), "{}"), Write::PutComputed { key, computed: Some(computed), expect: Expect::Any }];
+        let writes = vec![
+            Write::put(key.clone(), Labels::new(), "{}"),
+            Write::PutComputed { key, computed: Some(computed), expect: Expect::Any },
+        ];
         self.store.commit(WriteBatch::new(Actor::plane(), writes)).await.unwrap();
         Owner::Zone(uid)
     }
@@ -136,6 +145,11 @@ impl Api {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, &[], Body::empty()).await
+    }
+
+    /// A resource as it was at a revision.
+    pub(crate) async fn get_at(&self, path: &str, revision: u64) -> Answer {
+        self.get(&format!("{path}?revision={revision}")).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {
@@ -170,14 +184,29 @@ pub(crate) fn timeout(name: &str, mesh: &str) -> Value {
 /// Knows one administrator and one reader by name, and a status for services.
 pub(crate) struct Names;
 
+#[async_trait]
 impl Authenticate for Names {
-    fn authenticate(&self, token: &str) -> Result<Caller, AuthenticationError> {
-        let caller = |name: &str, group: &str| Ok(Caller { name: name.to_owned(), groups: vec![group.to_owned()] });
+    async fn authenticate(&self, token: &str) -> Result<Caller, AuthenticationError> {
+        let caller = |name: &str, group: &str| Ok(Caller::new(name, [group]));
         match token {
             ADMIN => caller("alice", ADMIN_GROUP),
+            "carol-token" => caller("carol", ADMIN_GROUP),
+            // Ends an hour after the clock's start.
+            "short-token" => {
+                let expires = "2026-01-02T04:04:05Z".parse::<Timestamp>().ok();
+                let credential = Credential { method: AuthMethod::Token, id: String::new(), expires };
+                Ok(Caller::new("dave", [ADMIN_GROUP]).with(credential))
+            }
             "reader-token" => caller("bob", "team-a"),
-            _ => Err(AuthenticationError::Refused("the token is not ours".to_owned())),
+            // Whom only roles give anything.
+            token => match token.strip_prefix("user:") {
+                Some(name) => Ok(Caller::new(name, [""; 0])),
+                None => Err(AuthenticationError::Refused("the token is not ours".to_owned())),
+            },
         }
+    }
+    fn is_withdrawn(&self, _: &Credential) -> bool {
+        false
     }
 }
 
@@ -191,6 +220,9 @@ impl IssueTokens for Names {
     }
     async fn zone(&self, request: ZoneTokenRequest) -> Result<String, IssueError> {
         Ok(format!("zone {}", request.zone))
+    }
+    fn identify(&self, token: &str) -> Result<TokenName, IssueError> {
+        Ok(TokenName { id: format!("jti-of-{token}"), until: "2026-01-03T00:00:00Z".parse().unwrap() })
     }
 }
 

@@ -1,0 +1,43 @@
+//! Who asks, and whether they may: one decision for every operation. Default is no.
+//!
+//! ```text
+//!   credential ─▶ Authenticate ─▶ Caller ──┐
+//!   AccessRole, AccessRoleBinding ─▶ Roles ─▶ Rights ─▶ decide(rights, access, object) [pure]
+//!                                                          ▲              ▲
+//!                       guard: before every handler, by kind of object    Permit: in handlers, object by object
+//! ```
+//!
+//! The guard turns away who could not do the operation to anything. What a handler then touches, shows, counts or names, it asks
+//! its [`Permit`] about. Roles are compiled once for each change of them.
+
+mod audit;
+mod caller;
+mod decide;
+mod grants;
+mod guard;
+pub mod oidc;
+mod operation;
+mod permit;
+mod recent;
+mod request;
+mod revocations;
+mod rights;
+mod roles;
+mod rows;
+mod throttle;
+mod withdrawal;
+
+pub use caller::{ADMIN_GROUP, AUTHENTICATED_GROUP, Authenticate, AuthenticationError, Caller, Credential, SYSTEM_GROUPS};
+pub use decide::{Decision, Object, decide};
+pub(crate) use grants::{GrantFault, Grants, bindings_of};
+pub(crate) use guard::{admit_unknown, guard, guard_unknown};
+pub use operation::{Operation, Subject, Verb};
+pub use permit::Permit;
+pub use recent::DeniedCounts;
+pub(crate) use request::RequestId;
+pub use rights::Rights;
+pub(crate) use roles::RoleCache;
+pub use roles::Roles;
+pub(crate) use rows::rows;
+pub(crate) use throttle::Throttle;
+pub(crate) use withdrawal::until_withdrawn;
