@@ -48,3 +48,42 @@ impl Insights {
         now
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use atoll_model::{ResourceKey, ZoneUid, clock::ManualClock};
+    use atoll_runtime::tasks::Tasks;
+    use atoll_store::{Actor, StoreConfig, Write, WriteBatch};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Every dataplane but one is at work.
+    struct AtWork;
+
+    impl StatusSource for AtWork {
+        fn status(&self, _: &ResourceKey) -> Option<Value> {
+            None
+        }
+        fn insight(&self, key: &ResourceKey) -> Option<Value> {
+            (key.name.as_str() != "idle").then(|| json!({"online": true}))
+        }
+    }
+
+    #[tokio::test]
+    async fn global_is_told_of_the_zones_own_dataplanes_while_they_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()));
+        let journal = StoreConfig::Sqlite { dir: folder.path().to_owned() };
+        let store = Store::open(journal, clock, &Tasks::new()).await.unwrap();
+        let (own, other) = (Owner::Zone(ZoneUid(uuid::Uuid::from_u128(1))), Owner::Zone(ZoneUid(uuid::Uuid::from_u128(2))));
+        let key = |name: &str, owner| ResourceKey::new(Kind::Dataplane, "default", name, owner);
+        let writes = [key("web", own), key("idle", own), key("far", other)].map(|key| Write::put(key, Default::default(), "{}"));
+        store.commit(WriteBatch::new(Actor::plane(), writes.into())).await.unwrap();
+        let insights = Insights { store: store.clone(), owner: own, status: Arc::new(AtWork), board: SoftBoard::default() };
+        let told = insights.tell(&BTreeSet::new());
+        assert_eq!(told, ["dataplane/default/web".to_owned()].into());
+        store.commit(WriteBatch::one(Actor::plane(), Write::delete(key("web", own)))).await.unwrap();
+        assert_eq!(insights.tell(&told), BTreeSet::new());
+    }
+}

@@ -130,3 +130,19 @@ fn subscriptions(id: &ProxyId, seen: &crate::proxies::ads::Seen, [runner, envoy]
         "version": { "kumaDp": { "version": runner }, "envoy": { "version": envoy } },
     }])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxies::ads::Seen;
+
+    #[test]
+    fn kumas_clients_see_a_proxy_online_while_a_stream_is_open() {
+        let id = ProxyId::new("default", "web-1");
+        let since = "2026-01-01T00:00:00Z".parse().ok();
+        let shown = subscriptions(&id, &Seen { streams: 1, since, ..Seen::default() }, ["0.1.0", "1.40.0"]);
+        assert_eq!((&shown[0]["connectTime"], &shown[0]["disconnectTime"]), (&json!("2026-01-01T00:00:00Z"), &Value::Null));
+        assert_eq!(shown[0]["version"]["envoy"]["version"], "1.40.0");
+        assert_eq!(subscriptions(&id, &Seen { since, ..Seen::default() }, ["", ""]), json!([]));
+    }
+}
