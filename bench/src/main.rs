@@ -1,4 +1,4 @@
-//! Workloads on real processes, real sockets and real disks: `bench w1`.
+//! Workloads on real processes, real sockets and real disks: `bench w1`, `bench w6`.
 //!
 //! ```text
 //!   rig (Postgres, global-cp, two zone-cps) ◀─ rest ─ workload ─▶ proxies (fake discovery clients, one real Envoy)
@@ -6,6 +6,8 @@
 //! ```
 
 mod canary;
+mod faults;
+mod load;
 mod probe;
 mod process;
 mod proxies;
@@ -13,6 +15,7 @@ mod report;
 mod rest;
 mod rig;
 mod w1;
+mod w6;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -37,6 +40,10 @@ struct Arguments {
 enum Workload {
     /// A policy changed on global until it is in force at the last proxy of another zone.
     W1(w1::Options),
+    /// REST: creates, updates, reads, lists, deletes and an import, on one and on two instances.
+    W6(w6::Options),
+    /// Processes are killed under writes; nothing that was acknowledged may be lost, doubled or unrecorded.
+    Faults(faults::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +59,8 @@ fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match &arguments.workload {
             Workload::W1(options) => w1::run(&arguments.programs, arguments.envoy.as_deref(), options).await,
+            Workload::Faults(options) => faults::run(&arguments.programs, options).await,
+            Workload::W6(options) => w6::run(&arguments.programs, options).await,
         }
     });
     match done {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -16,21 +16,31 @@ use nix::{
 /// A program that ends with this value.
 pub(crate) struct Program {
     name: String,
+    path: PathBuf,
+    args: Vec<String>,
+    log: PathBuf,
     child: Child,
 }
 
 impl Program {
-    /// Starts a program; what it says goes to `<log>/<name>.log`.
+    /// Starts a program; what it says is added to `<log>/<name>.log`.
     pub(crate) fn start(name: &str, program: &Path, args: &[String], log: &Path) -> Result<Self> {
-        let out = File::create(log.join(format!("{name}.log")))?;
-        let child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out)
-            .spawn()
-            .with_context(|| format!("cannot start {}; build it with `make bench`", program.display()))?;
-        Ok(Self { name: name.to_owned(), child })
+        let log = log.join(format!("{name}.log"));
+        let child = spawn(program, args, &log)?;
+        Ok(Self { name: name.to_owned(), path: program.to_owned(), args: args.to_vec(), log, child })
+    }
+
+    /// Ends it with SIGKILL, as a crash would.
+    pub(crate) fn crash(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again after its end, as it was started first.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        self.child = spawn(&self.path, &self.args, &self.log)?;
+        Ok(())
     }
 
     /// Waits until the diagnostics port says that the program is ready.
@@ -49,11 +59,7 @@ impl Program {
 
     /// CPU time so far, user and system, in microseconds.
     pub(crate) fn cpu_us(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        // Fields 14 and 15 of proc(5), in ticks of 10 ms.
-        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-        (ticks(11) + ticks(12)) * 10_000
+        cpu_us_of(&self.child.id().to_string())
     }
 
     /// Resident memory in MiB.
@@ -79,4 +85,24 @@ impl Drop for Program {
             let _ = self.child.wait();
         }
     }
+}
+
+fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Child> {
+    let out = File::options().create(true).append(true).open(log)?;
+    Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(out.try_clone()?)
+        .stderr(out)
+        .spawn()
+        .with_context(|| format!("cannot start {}; build it with `make bench`", program.display()))
+}
+
+/// CPU time of a process so far (`self`: of this one), user and system, in microseconds.
+pub(crate) fn cpu_us_of(process: &str) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    // Fields 14 and 15 of proc(5), in ticks of 10 ms.
+    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    (ticks(11) + ticks(12)) * 10_000
 }

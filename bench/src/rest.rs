@@ -40,6 +40,21 @@ impl Rest {
         Ok(Self { client, url: credential.url, token: credential.token })
     }
 
+    /// The same credential at another instance.
+    pub(crate) fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
+    /// The bearer token.
+    pub(crate) fn bearer(&self) -> &str {
+        &self.token
+    }
+
+    /// A request with the credential.
+    pub(crate) fn request(&self, method: http::Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
+    }
+
     /// Writes documents, all or none of each request.
     pub(crate) async fn apply(&self, documents: &[Value]) -> Result<()> {
         for part in documents.chunks(DOCUMENTS_MAX) {

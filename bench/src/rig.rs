@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,7 +18,8 @@ use crate::{process::Program, rest::Rest};
 pub(crate) struct Rig {
     pub(crate) global: Plane,
     pub(crate) zones: Vec<Zone>,
-    _postgres: Postgres,
+    store: String,
+    postgres: Postgres,
     folder: TempDir,
 }
 
@@ -25,6 +27,10 @@ pub(crate) struct Rig {
 pub(crate) struct Plane {
     pub(crate) program: Program,
     pub(crate) rest: Rest,
+    /// `address:port` of REST without TLS.
+    pub(crate) plain: String,
+    /// URL that says whether the plane can do its job.
+    pub(crate) ready: String,
 }
 
 /// One zone.
@@ -43,31 +49,68 @@ impl Rig {
         let postgres = Postgres::start().await.map_err(|error| anyhow!(error))?;
         let url = postgres.database().await.map_err(|error| anyhow!(error))?;
         let ports = free_ports(5)?;
-        let data = folder.path().join("global");
+        let global = global(programs, folder.path(), "global", &url, &ports, None).await?;
         let at = |index: usize| format!("127.0.0.1:{}", ports[index]);
-        let args = [
-            ("--data-dir", data.display().to_string()),
-            ("--store", url),
-            ("--rest-listen", at(0)),
-            ("--rest-tls-listen", at(1)),
-            ("--diagnostics-listen", at(2)),
-            ("--link-listen", at(3)),
-            ("--join-listen", at(4)),
-        ];
-        let mut program = Program::start("global", &programs.join("global-cp"), &flags(&args), folder.path())?;
-        program.ready(&format!("http://{}/ready", at(2))).await.with_context(|| log(folder.path(), "global"))?;
-        let global = Plane { program, rest: Rest::from_data(&data)? };
         let mut started = Vec::new();
         for name in zones {
             started.push(zone(programs, folder.path(), name, &global.rest, &at(3), &at(4)).await?);
         }
-        Ok(Self { global, zones: started, _postgres: postgres, folder })
+        Ok(Self { global, zones: started, store: url, postgres, folder })
+    }
+
+    /// Starts one more instance of global on the same database.
+    pub(crate) async fn second_global(&self, programs: &Path) -> Result<Plane> {
+        let key = self.folder.path().join("global/seal.key");
+        global(programs, self.folder.path(), "global-2", &self.store, &free_ports(5)?, Some((&key, &self.global))).await
+    }
+
+    /// The database server.
+    pub(crate) fn postgres(&self) -> &Postgres {
+        &self.postgres
+    }
+
+    /// URL of global's database.
+    pub(crate) fn store(&self) -> &str {
+        &self.store
     }
 
     /// Where the planes keep their data: the disk to probe.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// Starts an instance of global. A further one gets the sealing key and the credential of the first.
+async fn global(
+    programs: &Path,
+    folder: &Path,
+    name: &str,
+    store: &str,
+    ports: &[u16],
+    first: Option<(&Path, &Plane)>,
+) -> Result<Plane> {
+    let data = folder.join(name);
+    if let Some((key, _)) = first {
+        std::fs::DirBuilder::new().mode(0o700).create(&data)?;
+        std::fs::copy(key, data.join("seal.key"))?;
+    }
+    let at = |index: usize| format!("127.0.0.1:{}", ports[index]);
+    let args = [
+        ("--data-dir", data.display().to_string()),
+        ("--store", store.to_owned()),
+        ("--rest-listen", at(0)),
+        ("--rest-tls-listen", at(1)),
+        ("--diagnostics-listen", at(2)),
+        ("--link-listen", at(3)),
+        ("--join-listen", at(4)),
+    ];
+    let mut program = Program::start(name, &programs.join("global-cp"), &flags(&args), folder)?;
+    program.ready(&format!("http://{}/ready", at(2))).await.with_context(|| log(folder, name))?;
+    let rest = match first {
+        None => Rest::from_data(&data)?,
+        Some((_, first)) => first.rest.at(&format!("https://{}", at(1))),
+    };
+    Ok(Plane { program, rest, plain: at(0), ready: format!("http://{}/ready", at(2)) })
 }
 
 async fn zone(programs: &Path, folder: &Path, name: &str, global: &Rest, link: &str, join: &str) -> Result<Zone> {
@@ -90,7 +133,7 @@ async fn zone(programs: &Path, folder: &Path, name: &str, global: &Rest, link: &
     ];
     let mut program = Program::start(name, &programs.join("zone-cp"), &flags(&args), folder)?;
     program.ready(&format!("http://{}/ready", at(2))).await.with_context(|| log(folder, name))?;
-    let plane = Plane { program, rest: Rest::from_data(&data)? };
+    let plane = Plane { program, rest: Rest::from_data(&data)?, plain: at(0), ready: format!("http://{}/ready", at(2)) };
     // The zone serves before its first copy is complete; the mesh is the sign that it is.
     for _ in 0..200 {
         if plane.rest.get("/meshes/default").await.is_ok() {
