@@ -5,7 +5,7 @@ ENVOY_VERSION := 1.40.0
 ENVOY_CACHE := $(CURDIR)/.cache/envoy/envoy
 BINARIES := atoll atoll-dp global-cp zone-cp
 
-.PHONY: help build envoy postgres fmt clippy test lab lab-check lab-programs
+.PHONY: help build envoy postgres fmt clippy test lab lab-check lab-programs conformance fuzz
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,15 @@ lab: lab-programs ## two clouds on this machine, with real Envoys; prints what t
 
 lab-check: lab-programs postgres ## the lab by itself: asserts every step, prints a table
 	@bin/atoll lab check $(ARGS)
+
+# Kuma's cases; any folder laid out like it.
+CONFORMANCE_DIR ?=
+conformance: ## judge Kuma's documents, requests and answers: make conformance CONFORMANCE_DIR=FOLDER
+	@CONFORMANCE_DIR="$(if $(CONFORMANCE_DIR),$(abspath $(CONFORMANCE_DIR)))" $(CARGO) test --locked --quiet -p atoll-conformance --test conformance
+
+FUZZ ?= document_json
+fuzz: ## fuzz one target for a minute; needs cargo-fuzz: make fuzz FUZZ=document_yaml
+	cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $(FUZZ) -- -max_total_time=60 -timeout=10 -rss_limit_mb=2048
 
 W ?= w1
 bench: envoy postgres ## measure a workload: make bench W=w1

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// A crate may use crates that stand before it. `true`: pure, so no runtime, database or network library.
-const ORDER: [(&str, bool); 17] = [
+const ORDER: [(&str, bool); 19] = [
     ("atoll-model", true),
     ("atoll-policy", true),
     ("atoll-mesh", true),
@@ -24,6 +24,8 @@ const ORDER: [(&str, bool); 17] = [
     ("atoll-cli", false),
     ("atoll-e2e", false),
     ("atoll-bench", false),
+    ("atoll-conformance", false),
+    ("atoll-fuzz-targets", false),
 ];
 
 /// What pure crates never use.

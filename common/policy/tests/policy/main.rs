@@ -1,7 +1,6 @@
 //! What callers of a policy set notice, one file a subject.
 #![allow(clippy::unwrap_used)] // a test may fail where it stands
 
-mod conformance;
 mod make;
 mod permissions;
 mod precedence;

@@ -277,11 +277,14 @@ fn check_tags(gateway: &Gateway, path: &Path) -> Vec<Violation> {
     let mut faults = Vec::new();
     let text = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c) || more.contains(c));
     for (key, value) in &gateway.tags {
+        if key.is_empty() {
+            faults.push(path.violation("tag name must be non-empty"));
+        }
         let path = path.key(key);
         if key == "kuma.io/protocol" && !value.eq_ignore_ascii_case("tcp") {
             faults.push(path.violation(format!("other values than tcp are not allowed, provided value {value:?}")));
         }
-        if !text(key, "/") || key.is_empty() {
+        if !text(key, "/") {
             faults
                 .push(path.violation("tag name must consist of alphanumeric characters, dots, dashes, slashes and underscores"));
         }

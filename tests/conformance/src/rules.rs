@@ -1,87 +1,69 @@
-//! Kuma's cases of selection, order and merge, when `CONFORMANCE_DIR` names a folder with `rules/` and `matchers/`.
+//! `rules/` and `matchers/`: selection, order and merge of policies.
 //!
-//! The three kinds of policies that there are here are judged, as Universal planes see them: answers that only Kubernetes
-//! gives, and cases about other kinds, are skipped and counted.
+//! The kinds of policies that are there are judged, as planes on Universal see them: answers that only Kubernetes gives, and
+//! cases about other kinds, are skipped.
+#![allow(clippy::unwrap_used)] // a case that is not as the others are fails where it stands: see `guarded`
 
 use std::{
     collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::Arc,
 };
 
-use atoll_model::{Kind, Labels, Owner, labels as known, policies::mesh_timeout::Timeouts};
+use atoll_model::{
+    ContentHash, Kind, Labels, Owner, Resource, ResourceKey, Revision, Timestamp, labels as known,
+    policies::mesh_timeout::Timeouts, resource::canonical_json,
+};
 use atoll_policy::{Policy, PolicySet, PolicySpec, SelectedPolicies, ServiceFacts};
 use serde_json::{Map, Value, json};
 
-use crate::make::{resource, zone};
+use crate::{
+    cases,
+    plane::uid,
+    report::{Outcome, Report},
+};
 
-/// What the golden files compare, and what we say: equal, or a failure.
+/// What the golden files compare, and what we say.
 enum Verdict {
     Judged { expected: Value, actual: Value },
-    Skipped,
+    Skipped(&'static str),
 }
 
-#[derive(Default)]
-struct Tally {
-    judged: usize,
-    skipped: usize,
-    failures: Vec<String>,
-}
+const ONLY_KUBERNETES: &str = "only Kubernetes gives this answer";
+const OTHER_KINDS: &str = "about kinds of policies that are not there";
 
-#[test]
-fn kumas_cases() {
-    let Some(folder) = std::env::var_os("CONFORMANCE_DIR").map(PathBuf::from) else {
-        println!("skipped: CONFORMANCE_DIR names no folder with Kuma's cases");
-        return;
-    };
-    let mut failures = Vec::new();
-    for corpus in ["rules", "matchers"] {
-        let tally = run(&folder.join(corpus));
-        let passed = tally.judged - tally.failures.len();
-        println!("{corpus}: {passed}/{} (skipped {})", tally.judged, tally.skipped);
-        assert!(tally.judged > 0, "{corpus} holds nothing that can be judged");
-        failures.extend(tally.failures);
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
-}
-
-fn run(corpus: &Path) -> Tally {
-    let mut tally = Tally::default();
-    for line in fs::read_to_string(corpus.join("cases.jsonl")).unwrap().lines() {
-        let case: Value = serde_json::from_str(line).unwrap();
-        let inputs: BTreeMap<String, Vec<Value>> = case["inputs"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(|(name, path)| (name.clone(), documents(&corpus.join(path.as_str().unwrap()))))
-            .collect();
-        for path in case["expect"].as_array().unwrap() {
-            let path = path.as_str().unwrap();
-            let golden = documents(&corpus.join(path)).into_iter().next().unwrap_or_default();
-            match judge(path, &inputs, golden) {
-                Verdict::Skipped => tally.skipped += 1,
-                Verdict::Judged { expected, actual } => {
-                    tally.judged += 1;
-                    if expected != actual {
-                        tally.failures.push(format!("{path}\nexpected {expected:#}\nactual {actual:#}"));
-                    }
-                }
+pub(crate) fn judge(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
+    for name in ["rules", "matchers"] {
+        let corpus = folder.join(name);
+        for case in cases::list(&corpus)? {
+            let mut inputs = BTreeMap::new();
+            for (input, path) in case["inputs"].as_object().into_iter().flatten() {
+                inputs.insert(input.clone(), cases::documents(&corpus.join(path.as_str().unwrap_or_default()))?);
+            }
+            for path in case["expect"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                let golden = cases::documents(&corpus.join(path))?.into_iter().next().unwrap_or_default();
+                report.add(name, None, path, &guarded(path, &inputs, golden));
             }
         }
     }
-    tally
+    Ok(())
 }
 
-fn documents(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap();
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    documents.into_iter().filter(|document| !document.is_null()).collect()
+/// A case that has no place where the others have one fails, and the next is judged.
+fn guarded(path: &str, inputs: &BTreeMap<String, Vec<Value>>, golden: Value) -> Outcome {
+    match catch_unwind(AssertUnwindSafe(|| judge_one(path, inputs, golden))) {
+        Ok(Verdict::Skipped(why)) => Outcome::Skipped(why.to_owned()),
+        Ok(Verdict::Judged { expected, actual }) => {
+            Outcome::of((expected != actual).then(|| format!("expected {expected:#}\nactual {actual:#}")))
+        }
+        Err(_) => Outcome::Failed("the case is not as the others are".to_owned()),
+    }
 }
 
-fn judge(path: &str, inputs: &BTreeMap<String, Vec<Value>>, golden: Value) -> Verdict {
+fn judge_one(path: &str, inputs: &BTreeMap<String, Vec<Value>>, golden: Value) -> Verdict {
     if path.contains("k8s") {
-        return Verdict::Skipped;
+        return Verdict::Skipped(ONLY_KUBERNETES);
     }
     if path.contains("/inboundrules/") {
         inbound_order(&inputs["input"], golden)
@@ -94,9 +76,30 @@ fn judge(path: &str, inputs: &BTreeMap<String, Vec<Value>>, golden: Value) -> Ve
     } else if path.contains("/dataplane-kind/") || path.contains("/dataplanepolicies/") {
         selection(path, &inputs["dataplane"][0], &inputs["policies"], golden)
     } else {
-        // Other kinds, or `to` entries without any destination to resolve them to.
-        Verdict::Skipped
+        Verdict::Skipped("merges `to` entries without a destination to resolve them to")
     }
+}
+
+/// A zone, whichever.
+fn zone() -> Owner {
+    Owner::Zone(uid("zone-1"))
+}
+
+fn resource(kind: Kind, name: &str, owner: Owner, labels: &Labels, spec: &Value) -> Resource {
+    let mut resource = Resource {
+        key: ResourceKey::new(kind, "default", name, owner),
+        revision: Revision(1),
+        version: 1,
+        generation: 1,
+        labels: labels.clone(),
+        spec: canonical_json(spec),
+        computed: None,
+        hash: ContentHash::default(),
+        created: Timestamp::default(),
+        modified: Timestamp::default(),
+    };
+    resource.hash = ContentHash::of(&resource.labels, &resource.document());
+    resource
 }
 
 /// The labels that a plane presents where the document's own say nothing.
@@ -154,7 +157,7 @@ fn policies(documents: &[Value], plane: Plane, owner: Owner) -> Vec<Arc<Policy>>
 fn select_all(policies: Vec<Arc<Policy>>) -> Arc<SelectedPolicies> {
     let labels: Labels = policies.iter().flat_map(|policy| policy.target.labels.clone()).collect();
     let count = policies.len();
-    let selected = PolicySet::new(policies).for_proxy(&labels, zone(1));
+    let selected = PolicySet::new(policies).for_proxy(&labels, zone());
     assert_eq!(selected.policies().len(), count, "some policy does not select");
     selected
 }
@@ -176,16 +179,16 @@ fn golden_inbound(rules: &Value) -> Vec<Value> {
 }
 
 fn inbound_order(input: &[Value], golden: Value) -> Verdict {
-    let policies = policies(input, Plane::AsGiven, zone(1));
-    let kind = policies[0].key.kind;
+    let policies = policies(input, Plane::AsGiven, zone());
+    let Some(kind) = policies.first().map(|policy| policy.key.kind) else { return Verdict::Skipped(OTHER_KINDS) };
     let actual = inbound_view(&select_all(policies), kind, "");
     Verdict::Judged { expected: golden_inbound(&golden["rules"]).into(), actual: actual.into() }
 }
 
 fn inbound_rules(dataplane: &Value, input: &[Value], golden: Value) -> Verdict {
-    let policies = policies(input, Plane::AsGiven, zone(1));
-    let kind = policies[0].key.kind;
-    let selected = PolicySet::new(policies).for_proxy(&own_labels(dataplane), zone(1));
+    let policies = policies(input, Plane::AsGiven, zone());
+    let Some(kind) = policies.first().map(|policy| policy.key.kind) else { return Verdict::Skipped(OTHER_KINDS) };
+    let selected = PolicySet::new(policies).for_proxy(&own_labels(dataplane), zone());
     let networking = &dataplane["networking"];
     let sections = ["inbound", "listeners"].iter().filter_map(|list| networking[list].as_array()).flatten();
     let mut actual = Map::new();
@@ -213,7 +216,11 @@ fn timeout_conf(policy: &Policy, index: usize) -> Timeouts {
 }
 
 fn outgoing_order(input: &[Value], golden: Value) -> Verdict {
-    let selected = select_all(policies(input, Plane::AsGiven, zone(1)));
+    let policies = policies(input, Plane::AsGiven, zone());
+    if policies.is_empty() {
+        return Verdict::Skipped(OTHER_KINDS);
+    }
+    let selected = select_all(policies);
     let actual: Vec<_> = selected
         .outgoing()
         .map(|(policy, index)| json!([policy.kri.to_string(), index, policy.role as u8, timeout_conf(policy, index)]))
@@ -254,9 +261,9 @@ fn aims_at(selected: &SelectedPolicies, facts: &ServiceFacts<'_>, level: &str) -
 fn outgoing_rules(path: &str, input: &[Value], golden: Value) -> Verdict {
     let file = path.rsplit('/').next().unwrap();
     let (plane, zone_name) = if file.starts_with("global") { (Plane::Global, "") } else { (Plane::Zone("zone-uni"), "zone-uni") };
-    let policies = policies(input, plane, zone(1));
+    let policies = policies(input, plane, zone());
     if policies.is_empty() {
-        return Verdict::Skipped;
+        return Verdict::Skipped(OTHER_KINDS);
     }
     let selected = select_all(policies);
     let mut actual = Map::new();
@@ -312,12 +319,12 @@ fn selection(path: &str, dataplane: &Value, input: &[Value], golden: Value) -> V
         "uni-zone.golden.yaml" => Plane::Zone("zone-uni"),
         _ => Plane::AsGiven,
     };
-    let policies = policies(input, plane, zone(1));
+    let policies = policies(input, plane, zone());
     if policies.is_empty() {
-        return Verdict::Skipped;
+        return Verdict::Skipped(OTHER_KINDS);
     }
     let kind = policies[0].key.kind;
-    let selected = PolicySet::new(policies).for_proxy(&own_labels(dataplane), zone(1));
+    let selected = PolicySet::new(policies).for_proxy(&own_labels(dataplane), zone());
     let of_kind = selected.policies().iter().filter(|policy| policy.key.kind == kind);
     let spec = |policy: &Policy| match &policy.spec {
         PolicySpec::Timeout(spec) => json!(spec),

@@ -1,0 +1,7 @@
+//! `make conformance`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    atoll_conformance::main()
+}
