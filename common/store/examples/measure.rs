@@ -8,7 +8,7 @@ use std::{
 };
 
 use atoll_model::{Kind, Labels, Owner, ResourceKey, Revision};
-use atoll_store::{Actor, RemoteBatch, RemoteItem, Store, Write, WriteBatch, testing::TestStore};
+use atoll_store::{Actor, Once, RemoteBatch, RemoteItem, Store, Write, WriteBatch, testing::TestStore};
 use bytes::Bytes;
 
 /// Errors are printed and end the program; nothing else is done with them.
@@ -21,9 +21,10 @@ async fn main() -> Result<()> {
     let postgres = TestStore::postgres().await?;
     let beside = postgres.beside().await?;
     commits("Postgres: one writer, no history", &postgres.store, 1, 2000, Actor::plane()).await?;
-    commits("Postgres: one writer, with history", &postgres.store, 1, 2000, person()).await?;
-    commits("Postgres: 16 writers, with history", &postgres.store, 16, 1000, person()).await?;
-    commits("Postgres: 64 writers, with history", &postgres.store, 64, 400, person()).await?;
+    commits("Postgres: one writer, with history and audit", &postgres.store, 1, 2000, person()).await?;
+    commits("Postgres: 16 writers, with history and audit", &postgres.store, 16, 1000, person()).await?;
+    commits("Postgres: 64 writers, with history and audit", &postgres.store, 64, 400, person()).await?;
+    once("Postgres: 64 writers, done once", &postgres.store, 64, 400).await?;
     seen_beside(&postgres.store, &beside.store).await?;
     both_write(&postgres.store, &beside.store).await?;
     import("Postgres: import of 10,000 x 900 bytes, 100 a batch", &postgres.store, 10_000, 100).await?;
@@ -31,8 +32,9 @@ async fn main() -> Result<()> {
     restart("Postgres: start", postgres).await?;
 
     let sqlite = TestStore::sqlite().await?;
-    commits("SQLite: one writer, with history", &sqlite.store, 1, 2000, person()).await?;
-    commits("SQLite: 64 writers, with history", &sqlite.store, 64, 400, person()).await?;
+    commits("SQLite: one writer, with history and audit", &sqlite.store, 1, 2000, person()).await?;
+    commits("SQLite: 64 writers, with history and audit", &sqlite.store, 64, 400, person()).await?;
+    once("SQLite: 64 writers, done once", &sqlite.store, 64, 400).await?;
     remote(&sqlite.store).await?;
     restart("SQLite: start", sqlite).await
 }
@@ -72,6 +74,15 @@ fn fsync() -> Result<()> {
 
 /// Closed loops of writers that each create resources of 600 bytes.
 async fn commits(what: &str, store: &Store, writers: usize, each: usize, actor: Actor) -> Result<()> {
+    create(what, store, writers, each, actor, false).await
+}
+
+/// The same with a key for each request.
+async fn once(what: &str, store: &Store, writers: usize, each: usize) -> Result<()> {
+    create(what, store, writers, each, person(), true).await
+}
+
+async fn create(what: &str, store: &Store, writers: usize, each: usize, actor: Actor, keyed: bool) -> Result<()> {
     let begin = Instant::now();
     let tasks: Vec<_> = (0..writers)
         .map(|writer| {
@@ -80,8 +91,11 @@ async fn commits(what: &str, store: &Store, writers: usize, each: usize, actor: 
                 let mut times = Vec::with_capacity(each);
                 for n in 0..each {
                     let write = Write::create(key(format!("{what} {writer} {n}")), Labels::new(), spec(600, n));
+                    let mut batch = WriteBatch::one(actor.clone(), write);
+                    batch.once =
+                        keyed.then(|| Once { subject: "ada".into(), key: format!("{what}{writer} {n}"), request: [0; 32] });
                     let begin = Instant::now();
-                    store.commit(WriteBatch::one(actor.clone(), write)).await?;
+                    store.commit(batch).await?;
                     times.push(begin.elapsed());
                 }
                 Result::Ok(times)

@@ -83,9 +83,11 @@ struct Committer {
 enum Attempt {
     Done(Plan, Vec<Outcome>),
     Failed(LogError),
-    /// The journal was lost while it committed. `moved`: the revision that it wrote, if it took any.
+    /// The journal was lost while it committed. `moved`: the revision that it wrote, if it took any. `audited`: the audit's
+    /// chain with its rows, if it had any.
     Doubtful {
         moved: Option<Revision>,
+        audited: Option<Chain>,
         outcomes: Vec<Outcome>,
         cause: Cause,
     },
@@ -168,17 +170,26 @@ impl Committer {
                     let error = refusal(&requests, error);
                     return fail_all(requests, &error);
                 }
-                Attempt::Doubtful { moved, outcomes, cause } => match self.recover(cause).await {
+                Attempt::Doubtful { moved, audited, outcomes, cause } => match self.recover(cause).await {
                     Err(cause) => return fail_all(requests, &StoreError::Uncertain(cause)),
                     // The rows are there, and `recover` has read them with whatever came after them.
-                    Ok(written) if moved.is_some() && written == moved => return self.answer_all(requests, outcomes),
-                    // They are not there and will not come. What takes no revision may be written twice.
+                    Ok(written) if self.lasts(written, moved, audited).await => return self.answer_all(requests, outcomes),
+                    // They are not there and will not come. A peer's cursor that moved alone may be written twice.
                     Ok(_) => {}
                 },
             }
         }
         let error = StoreError::unavailable(std::io::Error::other("the journal was lost three times in a row"));
         fail_all(requests, &error);
+    }
+
+    /// Whether the rows of a commit in doubt are in the journal. `written`: the last revision of the epoch that is lost.
+    async fn lasts(&mut self, written: Option<Revision>, moved: Option<Revision>, audited: Option<Chain>) -> bool {
+        match (moved, audited) {
+            (Some(_), _) => written == moved,
+            (None, Some(chain)) => self.log.audited(chain.id).await.is_ok_and(|rows| rows == chain.sequence),
+            (None, None) => false,
+        }
     }
 
     async fn attempt(&mut self, requests: &[Request]) -> Attempt {
@@ -230,7 +241,8 @@ impl Committer {
             Err(LogError::Unknown(cause)) => {
                 let revision = plan.table.revision();
                 let moved = (revision > self.position.revision).then_some(revision);
-                Ok(Some(Attempt::Doubtful { moved, outcomes, cause }))
+                let audited = (!rows.audit.is_empty()).then_some(chain);
+                Ok(Some(Attempt::Doubtful { moved, audited, outcomes, cause }))
             }
             Err(error) => Err(error),
         }

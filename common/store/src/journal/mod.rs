@@ -276,6 +276,9 @@ pub(crate) trait Log: Send {
     /// What was done under these subjects and keys. Exact as long as the journal stands where it did before.
     async fn done_before(&mut self, keys: &[(&str, &str)]) -> Result<DoneBefore, LogError>;
 
+    /// How many rows a chain of the audit has.
+    async fn audited(&mut self, chain: Uuid) -> Result<u64, LogError>;
+
     /// Writes `rows` and moves the counter from `at` to `revision`, if the journal stands at `at`; says whether it did. `links`
     /// are those of the rows of the audit.
     async fn append(&mut self, at: Position, revision: Revision, rows: &Rows, links: &[Link]) -> Result<bool, LogError>;

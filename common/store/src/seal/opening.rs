@@ -82,6 +82,10 @@ impl Log for OpeningLog {
         self.inner.done_before(keys).await
     }
 
+    async fn audited(&mut self, chain: Uuid) -> Result<u64, LogError> {
+        self.inner.audited(chain).await
+    }
+
     async fn append(&mut self, at: Position, revision: Revision, rows: &Rows, links: &[Link]) -> Result<bool, LogError> {
         self.inner.append(at, revision, rows, links).await
     }

@@ -11,7 +11,7 @@ use std::{
 use atoll_model::{Labels, Revision};
 use atoll_runtime::tasks::Tasks;
 use atoll_store::{
-    AuditFilter, Expect, HistoryFilter, Once, PeerCursor, RemoteBatch, Store, StoreConfig, Write, WriteResult,
+    Actor, AuditFilter, Expect, HistoryFilter, Once, PeerCursor, RemoteBatch, Store, StoreConfig, Write, WriteBatch, WriteResult,
     testing::{Postgres, clock},
 };
 use tokio::{
@@ -19,7 +19,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-use crate::{by_ada, by_plane, eventually, feed, key, put, reaches, write};
+use crate::{by_plane, eventually, feed, key, put, reaches, write};
 
 /// What the proxy does with the next message that speaks of `cut-me`; then it is honest again.
 #[derive(Clone, Copy)]
@@ -126,14 +126,19 @@ async fn a_request_whose_connection_is_cut_is_done_once_and_audited_once() {
     for (cut, changes) in [Cut::Answer, Cut::Message, Cut::Late].into_iter().flat_map(|cut| [(cut, true), (cut, false)]) {
         let (proxy, store, other, _tasks) = behind_proxy().await;
         proxy.next.store(cut as u8, Ordering::SeqCst);
-        let once = Once { subject: "user:ada".to_owned(), key: "cut-me".to_owned(), request: [1; 32] };
-        let batch = by_ada(vec![put(if changes { "new" } else { "first" }, "{}")]).once(once);
+        let once = Once { subject: "user:ada".to_owned(), key: "k".to_owned(), request: [1; 32] };
+        // Only what is written speaks of the actor, not the question whether the request was done before.
+        let actor = Actor::recorded("user:cut-me", None);
+        let batch = WriteBatch::one(actor, put(if changes { "new" } else { "first" }, "{}")).once(once);
         let done = store.commit(batch.clone()).await.unwrap();
+        assert_eq!(proxy.next.load(Ordering::SeqCst), 0, "the cut came");
         tokio::time::sleep(Duration::from_millis(600)).await;
         let again = other.commit(batch).await.unwrap();
         let revision = Revision(if changes { 2 } else { 1 });
         assert_eq!((done.revision, again.revision, again.repeated.is_some()), (revision, revision, true));
-        assert_eq!(store.audit(&AuditFilter::default()).await.unwrap().len(), 2, "one row for each of two requests");
+        proxy.next.store(cut as u8, Ordering::SeqCst);
+        store.commit(WriteBatch::one(Actor::recorded("user:cut-me", None), put("first", "{}"))).await.unwrap();
+        assert_eq!(store.audit(&AuditFilter::default()).await.unwrap().len(), 3, "one row for each of three requests");
         assert_eq!(store.verify_audit().await.unwrap().broken, None);
         write(&store, put("last", "{}")).await.unwrap();
         assert_eq!(store.verify_audit().await.unwrap().broken, None, "a chain goes on after the cut");
@@ -163,7 +168,7 @@ async fn a_cursor_that_moves_alone_is_not_taken_for_written() {
     let (proxy, store, other, _tasks) = behind_proxy().await;
     proxy.next.store(Cut::Message as u8, Ordering::SeqCst);
     let cursor = Some(PeerCursor { epoch: uuid::Uuid::from_u128(1), revision: Revision(9) });
-    let batch = RemoteBatch { peer: "cut-me".to_owned(), items: Vec::new(), cursor, actor: atoll_store::Actor::plane() };
+    let batch = RemoteBatch { peer: "cut-me".to_owned(), items: Vec::new(), cursor, actor: Actor::plane() };
     store.apply_remote(batch).await.unwrap();
     assert_eq!(proxy.next.load(Ordering::SeqCst), 0, "the cut came");
     assert_eq!(other.peer_cursor("cut-me").await.unwrap(), cursor);

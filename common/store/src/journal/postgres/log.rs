@@ -145,6 +145,13 @@ impl Log for PostgresLog {
         self.settle(done, Stage::Before)
     }
 
+    async fn audited(&mut self, chain: Uuid) -> Result<u64, LogError> {
+        let connection = self.connection()?;
+        let query = sqlx::query_scalar("SELECT length FROM audit_chains WHERE chain = $1").bind(chain);
+        let length: Result<Result<Option<i64>, _>, _> = timeout(PATIENCE, query.fetch_optional(connection)).await;
+        Ok(self.settle(length, Stage::Before)?.unwrap_or_default().cast_unsigned())
+    }
+
     async fn append(&mut self, at: Position, revision: Revision, rows: &Rows, links: &[Link]) -> Result<bool, LogError> {
         let Some(epoch) = self.epoch else { return Err(LogError::Lost(Arc::new(sqlx::Error::PoolClosed))) };
         let stage = if self.locked { Stage::Before } else { Stage::Committing };

@@ -74,6 +74,16 @@ impl Log for SqliteLog {
         Ok(before)
     }
 
+    async fn audited(&mut self, chain: Uuid) -> Result<u64, LogError> {
+        let mut session = self.database.session().await.map_err(sort)?;
+        let length: Option<i64> = sqlx::query_scalar("SELECT length FROM audit_chains WHERE chain = $1")
+            .bind(chain.to_string())
+            .fetch_optional(&mut session.connection)
+            .await
+            .map_err(sort)?;
+        Ok(length.unwrap_or_default().cast_unsigned())
+    }
+
     async fn append(&mut self, at: Position, revision: Revision, rows: &Rows, links: &[Link]) -> Result<bool, LogError> {
         let mut session = self.database.session().await.map_err(sort)?;
         let moved = match session.begin().await {
