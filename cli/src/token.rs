@@ -1,6 +1,10 @@
 //! `atoll token`: tokens for zones, dataplanes and people.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -18,6 +22,26 @@ pub enum Token {
     Dataplane(DataplaneToken),
     /// A token of a person or program.
     User(UserToken),
+    /// End a token before its time; open streams that it let in end, too.
+    Revoke(RevokeToken),
+    /// Show the tokens that were revoked and have not ended by themselves.
+    Revoked,
+}
+
+/// Which token, and why.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  atoll token revoke --file api.token --reason 'laptop lost'\n  \
+    atoll token revoke --jti 3f2c…    # where only its name is known")]
+pub struct RevokeToken {
+    /// File that holds the token; - is standard input.
+    #[arg(long, value_name = "FILE", required_unless_present = "jti", conflicts_with = "jti")]
+    pub file: Option<PathBuf>,
+    /// The token's name, as its claim `jti` says it.
+    #[arg(long, value_name = "ID")]
+    pub jti: Option<String>,
+    /// Why; for the audit.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
 }
 
 /// For which zone.
@@ -75,6 +99,8 @@ impl Token {
     pub async fn run(self, connection: &Connection, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let client = Client::of(connection)?;
         let (what, body) = match self {
+            Token::Revoke(token) => return token.run(&client, out).await,
+            Token::Revoked => return revoked(&client, out).await,
             Token::Zone(token) => ("zone", json!({"zone": token.zone, "validFor": token.valid_for.unwrap_or_default()})),
             Token::Dataplane(token) => ("dataplane", token.body()?),
             Token::User(token) => ("user", json!({"name": token.name, "groups": token.groups, "validFor": token.valid_for})),
@@ -84,6 +110,35 @@ impl Token {
         writeln!(out, "{}", answer.text.trim())?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+impl RevokeToken {
+    async fn run(self, client: &Client, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+        let token = self.file.as_deref().map(read).transpose()?.unwrap_or_default();
+        let body = json!({"token": token.trim(), "jti": self.jti.unwrap_or_default(), "reason": self.reason});
+        let body = Some(("application/json", body.to_string()));
+        let answer = client.call(Method::POST, &["tokens", "revocations"], &[], body).await?.refuse()?;
+        let done: Value = serde_json::from_str(&answer.text).context("the control plane's answer cannot be read")?;
+        let text = |field: &str| done[field].as_str().unwrap_or("-").to_owned();
+        writeln!(out, "token {} is revoked (it would have ended {})", text("jti"), text("until"))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A token from a file: on the command line every user of the machine could read it.
+fn read(path: &Path) -> anyhow::Result<String> {
+    if path == Path::new("-") {
+        return std::io::read_to_string(std::io::stdin()).context("cannot read the token from standard input");
+    }
+    std::fs::read_to_string(path).with_context(|| format!("cannot read the token from {}", path.display()))
+}
+
+async fn revoked(client: &Client, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let listed = client.get_json(&["tokens", "revocations"], &[]).await?;
+    for token in listed["items"].as_array().into_iter().flatten() {
+        writeln!(out, "{}  {}", token["jti"].as_str().unwrap_or("-"), token["until"].as_str().unwrap_or("-"))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 impl DataplaneToken {

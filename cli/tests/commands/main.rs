@@ -29,6 +29,14 @@ async fn tokens() {
     assert_eq!(scene.ok(&["token", "dataplane", "--workload", "api", "--valid-for", "1h"]).await.split('.').count(), 3);
     assert!(scene.fails(&["token", "zone", "Not-A-Zone"]).await.contains("zone:"));
     assert!(scene.fails(&["token", "dataplane", "--valid-for", "99999h"]).await.contains("validFor"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.token");
+    std::fs::write(&file, scene.ok(&["token", "user", "ann"]).await).unwrap();
+    let done = scene.ok(&["token", "revoke", "--file", file.to_str().unwrap(), "--reason", "lost"]).await;
+    let id = done.split_whitespace().nth(1).unwrap();
+    assert!(scene.ok(&["token", "revoked"]).await.starts_with(id), "{done}");
+    std::fs::write(&file, "no token").unwrap();
+    assert!(scene.fails(&["token", "revoke", "--file", file.to_str().unwrap()]).await.contains("jti"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -155,7 +155,11 @@ impl<'a> Judge<'a> {
             (document["type"] == Kind::Mesh.name()).then(|| document["name"].as_str().map(Name::from)).flatten()
         };
         let made = documents.iter().filter_map(made_mesh).collect();
-        let grants = Grants::new(plane, table, &ask.permit);
+        let mut grants = Grants::new(plane, table, &ask.permit);
+        // A binding may stand before its role, if both are written or none.
+        if ask.query.text("atomic").is_none() || ask.query.flag("atomic")? {
+            documents.iter().for_each(|document| grants.would_be(document));
+        }
         let judge = Self { plane, table, ask, grants, documents: documents.len(), made, seen: BTreeSet::new() };
         // What no document can satisfy is said before any is judged.
         judge.expect(None)?;
@@ -201,7 +205,8 @@ impl<'a> Judge<'a> {
         if self.seen.contains(key) {
             faults.push(Violation::new("name", "an earlier document of this request has the same type, mesh and name"));
         }
-        if let Some(foreign) = naming::by_alias(self.plane, self.table, key.kind, &key.mesh, &key.name) {
+        let foreign = naming::by_alias(self.plane, self.table, key.kind, &key.mesh, &key.name);
+        if let Some(foreign) = foreign.filter(|foreign| self.ask.permit.sees(self.plane, self.table, &foreign.key)) {
             let whose = resources::foreign_name(self.plane, self.table, &foreign.key, &key.name);
             faults.push(Violation::new("name", whose));
         }

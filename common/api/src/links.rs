@@ -198,6 +198,8 @@ async fn follow(plane: Plane, ask: Ask) -> Result<Response, Problem> {
 }
 
 async fn say(plane: &Plane, ask: &Ask, zone: Option<Name>, word: Word) -> Result<Response, Problem> {
+    let object = zone.as_ref().map_or_else(|| "Link".to_owned(), |zone| format!("Link/{zone}"));
+    ask.record(plane, Verb::Release.name(), object, Some(format!("{word:?}"))).await?;
     let done = plane.links.say(zone.as_ref(), word).await?;
     let user = ask.caller.as_ref().map(|caller| caller.name.as_str()).unwrap_or_default();
     tracing::warn!(user, address = ?ask.address(), zone = zone.as_deref(), ?word, %done, "an operator's word on a link");

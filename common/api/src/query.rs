@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use atoll_model::{Name, Revision};
-use atoll_store::{Actor, AuthMethod, RequestInfo};
+use atoll_store::{Actor, AuditRecord, Decision, AuthMethod, RequestInfo};
 use axum::extract::{FromRequestParts, Path, Query, rejection::PathRejection};
 use http::{HeaderMap, StatusCode, Uri, header, request::Parts};
 use serde::Deserialize;
@@ -99,6 +99,26 @@ impl Ask {
         let method = self.caller.as_ref().map_or(AuthMethod::None, |caller| caller.credential.method);
         let request = RequestInfo { id: self.id.0.clone(), method, reason: None };
         Actor::recorded(format!("user:{subject}"), self.address()).asking(request)
+    }
+
+    /// Notes in the audit what is done beside resources; when this fails, it must not be done.
+    pub(crate) async fn record(&self, plane: &Plane, verb: &str, object: String, reason: Option<String>) -> Result<(), Problem> {
+        let Actor { subject, address, request, .. } = self.actor();
+        let record = AuditRecord {
+            at: plane.clock.now(),
+            revision: None,
+            request_id: Some(self.id.0.clone()),
+            subject,
+            method: request.map_or(AuthMethod::None, |request| request.method),
+            address,
+            verb: verb.to_owned(),
+            object,
+            before: None,
+            after: None,
+            decision: Decision::Allowed,
+            reason,
+        };
+        plane.store.record(record).await.map_err(|error| Problem::from_store(title::BAD_REQUEST, &error))
     }
 
     pub(crate) fn address(&self) -> Option<IpAddr> {

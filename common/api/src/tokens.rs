@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::{
     Plane, Problem,
-    access::{Grants, Object},
+    access::{Grants, Object, Verb},
     body::{self, limits},
     problem::title,
     query::Ask,
@@ -144,7 +144,9 @@ pub(crate) async fn user(plane: Plane, ask: Ask, body: Body) -> Result<Response,
     let request = UserTokenRequest { name: given.name, groups: given.groups.unwrap_or_default(), valid_for };
     ask.permit.require_object(Access::IssueUserToken, &Object { name: &request.name, ..Object::default() })?;
     Grants::new(&plane, &plane.store.snapshot(), &ask.permit).check_user(&request.name, &request.groups)?;
-    answer(plane.tokens.user(request).await)
+    let (name, groups) = (request.name.clone(), request.groups.join(","));
+    let made = plane.tokens.user(request).await;
+    answer(&plane, &ask, made, format!("Token/user/{name}"), Some(format!("groups {groups}"))).await
 }
 
 /// A dataplane token.
@@ -166,7 +168,9 @@ pub(crate) async fn dataplane(plane: Plane, ask: Ask, body: Body) -> Result<Resp
     };
     let object = Object { kind: None, mesh: &request.mesh, zone: own_zone(&plane), name: &request.name };
     ask.permit.require_object(Access::IssueDataplaneToken, &object)?;
-    answer(plane.tokens.dataplane(request).await)
+    let object = format!("Token/dataplane/{}/{}", request.mesh, request.name);
+    let made = plane.tokens.dataplane(request).await;
+    answer(&plane, &ask, made, object, None).await
 }
 
 /// The one-time token by which a zone joins.
@@ -178,7 +182,9 @@ pub(crate) async fn zone(plane: Plane, ask: Ask, body: Body) -> Result<Response,
     refuse(faults)?;
     let object = Object { zone: &given.zone, name: &given.zone, ..Object::default() };
     ask.permit.require_object(Access::IssueZoneToken, &object)?;
-    answer(plane.tokens.zone(ZoneTokenRequest { zone: given.zone.into(), valid_for }).await)
+    let object = format!("Token/zone/{}", given.zone);
+    let made = plane.tokens.zone(ZoneTokenRequest { zone: given.zone.into(), valid_for }).await;
+    answer(&plane, &ask, made, object, None).await
 }
 
 /// The zone whose proxies a dataplane token of this plane lets in; none of global's, which hold in every zone.
@@ -214,9 +220,19 @@ fn refuse(faults: Vec<Violation>) -> Result<(), Problem> {
     if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(title::INVALID_REQUEST, faults)) }
 }
 
-fn answer(made: Result<String, IssueError>) -> Result<Response, Problem> {
+/// The token, once the audit has it.
+async fn answer(
+    plane: &Plane,
+    ask: &Ask,
+    made: Result<String, IssueError>,
+    object: String,
+    about: Option<String>,
+) -> Result<Response, Problem> {
     match made {
         Ok(token) => {
+            let id = plane.tokens.identify(&token).ok().map(|name| format!("jti {}", name.id));
+            let about = [id, about].into_iter().flatten().collect::<Vec<_>>().join(", ");
+            ask.record(plane, Verb::Issue.name(), object, Some(about).filter(|about| !about.is_empty())).await?;
             let headers = [(header::CONTENT_TYPE, "text/plain"), (header::CACHE_CONTROL, "no-store")];
             Ok((StatusCode::OK, headers, token).into_response())
         }

@@ -48,6 +48,22 @@ pub struct AuditRecord {
     pub reason: Option<String>,
 }
 
+impl AuditRecord {
+    /// As it is read back.
+    pub(crate) fn settled(self) -> Self {
+        let clean_all = |text: Option<String>| text.map(|text| clean(&text));
+        Self {
+            at: micros(self.at),
+            request_id: clean_all(self.request_id),
+            subject: clean(&self.subject),
+            verb: clean(&self.verb),
+            object: clean(&self.object),
+            reason: clean_all(self.reason),
+            ..self
+        }
+    }
+}
+
 /// Whether something that was asked for was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {

@@ -9,12 +9,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::{
-    Applied, AuditEntry, AuditFilter, Bind, Committed, Denied, Early, Epoch, HistoryEntry, HistoryFilter, JoinToken, PeerCursor,
-    Redeem, Registry, RemoteBatch, RemoteItem, StoreError, TableSnapshot, TokenRevocation, Verified, Write, WriteBatch,
-    ZoneCertificate,
-    committer::{self, Published, Request},
+    Applied, AuditEntry, AuditFilter, AuditRecord, Bind, Committed, Denied, Early, Epoch, HistoryEntry, HistoryFilter, JoinToken,
+    PeerCursor, Redeem, Registry, RemoteBatch, RemoteItem, StoreError, TableSnapshot, TokenRevocation, Verified, Write,
+    WriteBatch, ZoneCertificate,
+    audit::Chain,
+    committer::{self, Published, Request, new_chain},
     denied::DeniedLog,
-    journal::{SmallTables, postgres, sqlite},
+    journal::{SmallTables, links, postgres, sqlite},
     plan::Plan,
     seal::{DataKeys, Keys, OpeningLog, RewrapStep, Rewrapped, Vault, is_sealed},
 };
@@ -47,6 +48,8 @@ struct Inner {
     tables: Arc<dyn SmallTables>,
     cursors: Cursors,
     denied: DeniedLog,
+    /// The end of the chain of what was done beside resources; none after a failure.
+    done: tokio::sync::Mutex<Option<Chain>>,
     vault: Option<Arc<Vault>>,
     clock: Arc<dyn Clock>,
 }
@@ -118,7 +121,19 @@ impl Store {
             }
         };
         let denied = DeniedLog::start(tables.clone(), tasks);
-        Ok(Self { inner: Arc::new(Inner { cluster, requests, published, tables, cursors, denied, vault, clock }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                cluster,
+                requests,
+                published,
+                tables,
+                cursors,
+                denied,
+                done: Default::default(),
+                vault,
+                clock,
+            }),
+        })
     }
 
     /// The newest table.
@@ -271,6 +286,19 @@ impl Store {
     /// and not written; see [`Store::denied_dropped`].
     pub fn record_denied(&self, denied: Denied) {
         self.inner.denied.record(denied);
+    }
+
+    /// Adds a row for what was asked for beside resources, such as a token. It lasts when this returns.
+    ///
+    /// # Errors
+    /// When the journal does not take writes: then it must not be done.
+    pub async fn record(&self, record: AuditRecord) -> Result<(), StoreError> {
+        let rows = [record.settled()];
+        let mut chain = self.inner.done.lock().await;
+        let (links, next) = links(chain.take().unwrap_or_else(new_chain), &rows);
+        self.inner.tables.append_audit(&rows, &links).await?;
+        *chain = Some(next);
+        Ok(())
     }
 
     /// How many refused requests were not written to the audit.

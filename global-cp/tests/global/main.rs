@@ -1,6 +1,7 @@
 //! Global as an operator meets it: first start, restart, credentials, and clear words when it cannot start.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod credentials;
 mod first_start;
 mod instances;

@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use atoll_model::{
     Kind, Name, ResourceKey, Violation,
+    document::Document,
     kinds::{AccessRole, AccessRoleBinding},
 };
 use atoll_store::TableSnapshot;
+use serde_json::Value;
 
 use super::{AUTHENTICATED_GROUP, Caller, Permit, Rights, rights::Part};
 use crate::{Plane, Problem};
@@ -34,12 +36,22 @@ impl<'a> Grants<'a> {
         Self { plane, table, permit, made: BTreeMap::new() }
     }
 
-    /// Takes a role of the same request into account.
+    /// Takes a role into account that the same request writes.
     pub(crate) fn will_be(&mut self, key: &ResourceKey, spec: &[u8]) {
         if key.kind == Kind::AccessRole
             && let Ok(role) = serde_json::from_slice(spec)
         {
             self.made.insert(key.name.clone(), role);
+        }
+    }
+
+    /// Takes a role into account without which the request does nothing at all.
+    pub(crate) fn would_be(&mut self, document: &Value) {
+        if document["type"] == Kind::AccessRole.name()
+            && let Ok(document) = Document::from_value(document.clone(), None)
+            && let Ok(role) = serde_json::from_value(document.spec)
+        {
+            self.made.insert(document.name, role);
         }
     }
 

@@ -8,10 +8,10 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Object;
+use super::{Object, Verb};
 use crate::{
     Plane, Problem,
-    body::{self, limits},
+    body,
     negotiate, present,
     problem::title,
     query::Ask,
@@ -37,7 +37,7 @@ struct Wanted {
 /// Ends a token before its time.
 pub(crate) async fn revoke(plane: Plane, ask: Ask, body: Body) -> Result<Response, Problem> {
     ask.permit.require_object(Access::Revoke, &Object::default())?;
-    let given: Wanted = body::parse_json(&body::read(&ask.headers, body, limits::BODY).await?)?;
+    let given: Wanted = body::parse_json(&body::whole(body).await?)?;
     let now = plane.clock.now();
     let (id, until) = which(&plane, &given, now)?;
     let known = plane.store.registry().borrow().revoked.clone();
@@ -47,6 +47,8 @@ pub(crate) async fn revoke(plane: Plane, ask: Ask, body: Body) -> Result<Respons
     }
     if until > now {
         let by = ask.actor().subject;
+        let reason = Some(given.reason.clone()).filter(|reason| !reason.is_empty());
+        ask.record(&plane, Verb::Revoke.name(), format!("Token/{id}"), reason).await?;
         let revocation = TokenRevocation { id: id.clone(), until, at: now, by: by.clone() };
         plane.store.revoke_token(&revocation).await.map_err(|error| Problem::from_store(title::INVALID_REQUEST, &error))?;
         tracing::warn!(user = by, token.id = id, reason = given.reason, request.id = ask.id.0, "a token was revoked");

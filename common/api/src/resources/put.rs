@@ -43,7 +43,7 @@ fn plan(plane: &Plane, table: &TableSnapshot, ask: &Ask, target: &Target, bytes:
     let check = require_mesh(table, target.kind, &target.mesh, &ask.permit)?;
     let own = ResourceKey::new(target.kind, target.mesh.clone(), target.name.clone(), plane.viewpoint.owner());
     let guarded = ask.permit.require_put(plane, table, &own, title::PROCESS)?;
-    refuse_foreign(plane, table, target)?;
+    refuse_foreign(plane, table, ask, target)?;
     let (review, yaml) = reviewed(plane, table, ask, target, bytes)?;
     let Reviewed { key, labels, spec } =
         review.outcome.map_err(|faults| refused(table, target, &own, faults, yaml.as_deref()))?;
@@ -137,8 +137,9 @@ async fn foretold(
 }
 
 /// The name of another plane's resource as answers show it must not silently make a second one here.
-fn refuse_foreign(plane: &Plane, table: &TableSnapshot, target: &Target) -> Result<(), Problem> {
-    let Some(foreign) = naming::by_alias(plane, table, target.kind, &target.mesh, &target.name) else { return Ok(()) };
+fn refuse_foreign(plane: &Plane, table: &TableSnapshot, ask: &Ask, target: &Target) -> Result<(), Problem> {
+    let foreign = naming::by_alias(plane, table, target.kind, &target.mesh, &target.name);
+    let Some(foreign) = foreign.filter(|foreign| ask.permit.sees(plane, table, &foreign.key)) else { return Ok(()) };
     Err(Problem::not_allowed(foreign_name(plane, table, &foreign.key, &target.name)))
 }
 

@@ -158,6 +158,13 @@ async fn nobody_gives_what_they_do_not_hold() {
     // Nor by many documents at once.
     let both = json!([role("wide", json!([{"types": ["*"], "access": ["READ"]}])), binding("mine", "eve", &["wide"])]);
     send(&api, "eve", Method::POST, "/_apply", both).await.expect(403);
+    // Nor by a binding whose role is refused, and made by somebody else later.
+    let apart = json!([role("later", json!([])), binding("mine", "eve", &["later"])]);
+    let results = send(&api, "eve", Method::POST, "/_apply?atomic=false", apart).await.expect(200).json();
+    assert_eq!((&results["results"][0]["result"], &results["results"][1]["result"]), (&json!("refused"), &json!("refused")));
+    // What they hold they may give, in any order.
+    let both = json!([binding("mine", "bob", &["fine"]), role("fine", within)]);
+    send(&api, "eve", Method::POST, "/_apply", both).await.expect(200);
     // Nor by a token of somebody who holds more.
     let token = |name: &str, groups: Value| json!({"name": name, "groups": groups, "validFor": "1h"});
     let issue = |body: Value| {
