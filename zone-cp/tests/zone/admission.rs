@@ -1,6 +1,9 @@
 //! Who gets a proxy's configuration.
 
+use std::time::Duration;
+
 use atoll_envoy_api::type_url;
+use http::Method;
 use serde_json::json;
 use tonic::Code;
 
@@ -56,5 +59,28 @@ async fn without_a_token_that_holds_nothing_is_said() {
     let denied = zone.metric("atoll_xds_refused_streams_total{reason=\"denied\"}").await;
     assert_eq!(counted + denied, 5, "each refusal is counted");
     assert_eq!(zone.metric("atoll_xds_streams").await, 0);
+    zone.stop(&folder.path().join("data")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_lets_nobody_in_and_its_open_streams_end() {
+    let (folder, zone) = Zone::with_mesh().await;
+    let (revoked, other) = (zone.token_of("web").await, zone.token_of("web").await);
+    let mut envoy = Envoy::settled(&zone, "web-1", &revoked).await;
+    let (status, done) = zone.call(Method::POST, "/tokens/revocations", Some(json!({"token": revoked}))).await;
+    assert_eq!(status, 200, "{done}");
+    let ended = async {
+        loop {
+            match envoy.take().await {
+                Ok(_) => {}
+                Err(status) => return status,
+            }
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_secs(15), ended).await.expect("it ends within 15 s");
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+    assert_eq!(refused(&zone, "web-1", Some(&revoked)).await, Code::PermissionDenied);
+    let again = Envoy::settled(&zone, "web-1", &other).await;
+    drop((envoy, again));
     zone.stop(&folder.path().join("data")).await;
 }
