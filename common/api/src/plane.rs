@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     Authenticate, IssueTokens, Links,
-    access::{DeniedCounts, RoleCache, Roles, Throttle},
+    access::{DeniedCounts, Known, RoleCache, Roles, Throttle},
     present,
 };
 
@@ -22,6 +22,7 @@ struct Whole {
     parts: PlaneParts,
     roles: RoleCache,
     throttle: Throttle,
+    known: Known,
     denied: Arc<DeniedCounts>,
     rendered: present::Cache,
 }
@@ -29,8 +30,8 @@ struct Whole {
 impl Plane {
     /// Joins the parts.
     pub fn new(parts: PlaneParts) -> Self {
-        let (roles, throttle, denied, rendered) = Default::default();
-        Self(Arc::new(Whole { parts, roles, throttle, denied, rendered }))
+        let (roles, throttle, known, denied, rendered) = Default::default();
+        Self(Arc::new(Whole { parts, roles, throttle, known, denied, rendered }))
     }
 
     /// Resources as text.
@@ -46,6 +47,10 @@ impl Plane {
     /// How often requests were turned away.
     pub fn denied_counts(&self) -> Arc<DeniedCounts> {
         Arc::clone(&self.0.denied)
+    }
+
+    pub(crate) fn known(&self) -> &Known {
+        &self.0.known
     }
 
     pub(crate) fn throttle(&self) -> &Throttle {

@@ -13,7 +13,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 
 use super::{
-    AUTHENTICATED_GROUP, AuthenticationError, Caller, Object, Operation, Permit, RequestId, Subject, Verb,
+    AUTHENTICATED_GROUP, AuthenticationError, Caller, Object, Operation, Permit, RequestId, Subject, Verb, known,
     operation::{Needs, Target},
 };
 use crate::{Plane, Problem, negotiate, problem, query::ItemPath, serve::Peer};
@@ -128,9 +128,15 @@ async fn refuse(
 
 async fn caller(plane: &Plane, peer: Option<Peer>, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
     let Some(token) = bearer(headers)? else { return Ok(None) };
+    let (hash, now) = (known::hash(token), plane.clock.now());
+    let known = plane.known().get(&hash, now);
+    if let Some(caller) = known.filter(|caller| !plane.authenticate.is_withdrawn(&caller.credential)) {
+        return Ok(Some(caller));
+    }
     match plane.authenticate.authenticate(token).await {
         Ok(mut caller) => {
             caller.groups.push(AUTHENTICATED_GROUP.to_owned());
+            plane.known().insert(hash, &caller, now);
             Ok(Some(caller))
         }
         Err(AuthenticationError::Refused(why)) => {

@@ -15,6 +15,7 @@ mod caller;
 mod decide;
 mod grants;
 mod guard;
+mod known;
 pub mod oidc;
 mod operation;
 mod permit;
@@ -31,6 +32,7 @@ pub use caller::{ADMIN_GROUP, AUTHENTICATED_GROUP, Authenticate, AuthenticationE
 pub use decide::{Decision, Object, decide};
 pub(crate) use grants::{GrantFault, Grants, bindings_of};
 pub(crate) use guard::{admit_unknown, guard, guard_unknown};
+pub(crate) use known::Known;
 pub use operation::{Operation, Subject, Verb};
 pub use permit::Permit;
 pub use recent::DeniedCounts;
