@@ -1,7 +1,7 @@
 //! From a parsed value to a document that may be stored: every fault with its field path, and what the author should know.
 
 use atoll_model::{
-    Kind, Labels, Name, ResourceKey, Scope, Violation,
+    Kind, Labels, Name, ResourceKey, Scope, Style, Violation,
     document::Document,
     labels::{self, Viewpoint},
     names, resource, sni,
@@ -50,18 +50,63 @@ pub(crate) enum Strictness {
 
 /// Reviews the body of a write to `target`.
 pub(crate) fn of_target(plane: &Plane, table: &TableSnapshot, target: &Target, value: Value, strictness: Strictness) -> Review {
+    let (value, naming) = Naming::of(target, value);
     let mut document = match Document::from_value(value, Some(target.kind)) {
         Ok(document) => document,
         Err(faults) => return Review::refused(faults),
     };
-    let mut faults = Vec::new();
-    for (field, given, wanted) in [("name", &mut document.name, &target.name), ("mesh", &mut document.mesh, &target.mesh)] {
-        if !given.is_empty() && given != wanted {
-            faults.push(Violation::new(field, format!("{field} from the URL has to be the same as in body")));
+    document.name.clone_from(&target.name);
+    document.mesh.clone_from(&target.mesh);
+    complete(plane, table, document, naming, strictness)
+}
+
+/// How a body names what its path names.
+#[derive(Default)]
+struct Naming {
+    /// It says otherwise.
+    different: Vec<Violation>,
+    /// It says nothing: a fault too, as Kuma has it, once the spec has none.
+    missing: Vec<&'static str>,
+}
+
+impl Naming {
+    /// Compares, and leaves the body with the type that the path means.
+    fn of(target: &Target, mut value: Value) -> (Value, Self) {
+        let mut naming = Self::default();
+        let row = target.kind.descriptor();
+        let Value::Object(fields) = &mut value else { return (value, naming) };
+        let in_mesh = row.scope == Scope::Mesh;
+        let wanted = [("name", &*target.name), ("type", target.kind.name()), ("mesh", &*target.mesh)];
+        for (field, wanted) in wanted.into_iter().filter(|(field, _)| *field != "mesh" || in_mesh) {
+            let new_style_type = field == "type" && row.style == Style::Spec;
+            match fields.get(field) {
+                None | Some(Value::Null) => naming.missing.push(field),
+                Some(Value::String(given)) if given.is_empty() => naming.missing.push(field),
+                Some(Value::String(given)) if given != wanted && !new_style_type => naming.different.push(other_than_url(field)),
+                // What is no text, and the type of a new-style document, is the document's own fault.
+                Some(_) => {}
+            }
+            if field == "type" && !new_style_type {
+                fields.insert(field.to_owned(), wanted.into());
+            }
         }
-        *given = wanted.clone();
+        (value, naming)
     }
-    complete(plane, table, document, faults, strictness)
+
+    /// The faults of missing names, first and last among the others.
+    fn faults_of_missing(&self, style: Style) -> (Vec<Violation>, Vec<Violation>) {
+        let by_shape = |field: &str| style == Style::Spec && field != "mesh";
+        let first = self.missing.iter().map(|field| match by_shape(field) {
+            true => Violation::new("", format!("{field} in body is required")),
+            false => other_than_url(field),
+        });
+        let last = self.missing.iter().filter(|field| !by_shape(field) && **field != "type");
+        (first.collect(), last.map(|field| Violation::new(*field, "cannot be empty")).collect())
+    }
+}
+
+fn other_than_url(field: &str) -> Violation {
+    Violation::new(field, format!("{field} from the URL has to be the same as in body"))
 }
 
 /// Reviews a document that names itself.
@@ -77,25 +122,22 @@ pub(crate) fn of_document(plane: &Plane, table: &TableSnapshot, value: Value, st
     if !plane.viewpoint.may_write(document.kind) {
         faults.push(Violation::new("type", crate::plane::read_only_reason(&plane.viewpoint, document.kind)));
     }
-    complete(plane, table, document, faults, strictness)
+    complete(plane, table, document, Naming { different: faults, missing: Vec::new() }, strictness)
 }
 
-fn complete(
-    plane: &Plane,
-    table: &TableSnapshot,
-    mut document: Document,
-    mut faults: Vec<Violation>,
-    strictness: Strictness,
-) -> Review {
+fn complete(plane: &Plane, table: &TableSnapshot, mut document: Document, naming: Naming, strictness: Strictness) -> Review {
     let row = document.kind.descriptor();
     drop_computed(&mut document);
     let checked = (row.check)(&document.spec);
+    let (first, last) = if checked.violations.is_empty() { naming.faults_of_missing(row.style) } else { Default::default() };
+    let mut faults: Vec<Violation> = naming.different.into_iter().chain(first).collect();
     faults.extend(name_fault(&plane.viewpoint, &document));
     faults.extend(checked.violations);
     faults.extend(labels::check(&plane.viewpoint, document.kind, &document.mesh, &document.labels));
     faults.extend(label_limits(&document));
+    faults.extend(last);
     faults.extend(plane.admission.review_put(table, &document));
-    let mut warnings: Vec<String> = Vec::new();
+    let mut warnings = document.warnings();
     warnings.extend(checked.unknown.iter().map(|field| format!("unknown field {field}: it is stored and has no effect")));
     warnings.extend(checked.not_enforced.iter().map(|field| format!("{field} is stored, not enforced by this version")));
     if !row.enforced {
@@ -139,8 +181,7 @@ fn drop_computed(document: &mut Document) {
 }
 
 /// Kuma's words for the label that names a workload.
-const WORKLOAD_RULE: &str =
-    "must be a valid DNS-1035 label (at most 63 characters, matching regex [a-z]([-a-z0-9]*[a-z0-9])?)";
+const WORKLOAD_RULE: &str = "must be a valid DNS-1035 label (at most 63 characters, matching regex [a-z]([-a-z0-9]*[a-z0-9])?)";
 
 fn label_limits(document: &Document) -> Vec<Violation> {
     let mut faults = Vec::new();
@@ -166,9 +207,9 @@ fn server_name_warnings(plane: &Plane, table: &TableSnapshot, key: &ResourceKey,
     }
     let kri = present::kri(plane, table, key);
     present::sections(spec)
-        .filter_map(|(port, section)| match sni::encode(&kri.with_section(&section)) {
-            Ok(_) => None,
-            Err(error) => Some(format!("Invalid {} SNI (port {port}): {error}", key.kind)),
+        .flat_map(|(_, section)| {
+            let faults = sni::faults(&kri.with_section(&section)).into_iter();
+            faults.map(move |fault| format!("Invalid {} SNI (port {section:?}): {fault}. This is deprecated.", key.kind))
         })
         .collect()
 }

@@ -5,6 +5,7 @@
 mod access;
 mod apply;
 mod bad_input;
+mod body_names;
 mod dry_run;
 mod global_scoped;
 mod history;
