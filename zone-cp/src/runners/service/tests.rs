@@ -50,8 +50,8 @@ impl DataplaneStore for Memory {
     }
 }
 
-/// Takes the token `good` alone.
-struct OneToken;
+/// Takes the token `good` alone, until it is withdrawn.
+struct OneToken(CancellationToken);
 
 impl DataplaneAuth for OneToken {
     fn authenticate(&self, token: &str, proxy: &Presented<'_>) -> Result<Principal, AuthRefusal> {
@@ -60,6 +60,10 @@ impl DataplaneAuth for OneToken {
             "early" => Err(AuthRefusal::NotYet("its key is not here yet".into())),
             _ => Err(AuthRefusal::Never("it is for another".into())),
         }
+    }
+
+    fn withdrawn(&self, _: &Principal) -> CancellationToken {
+        self.0.clone()
     }
 }
 
@@ -76,6 +80,7 @@ struct Zone {
     names: Arc<OneTable>,
     runners: Runners,
     channel: Channel,
+    withdrawn: CancellationToken,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -86,14 +91,15 @@ impl Zone {
         let runners = Runners::start(store.clone(), Arc::new(SystemClock), Limits::default(), &tasks, stop.clone());
         let uid = ZoneUid(uuid::Uuid::from_u128(1));
         let settings = Settings::new(Viewpoint::Zone { name: "gcp".into(), uid, federated: true }, "gcp".into());
-        let service =
-            RunnerService::new(runners.clone(), store.clone(), Arc::new(OneToken), names.clone(), settings, tasks, stop.clone());
+        let withdrawn = CancellationToken::new();
+        let auth = Arc::new(OneToken(withdrawn.clone()));
+        let service = RunnerService::new(runners.clone(), store.clone(), auth, names.clone(), settings, tasks, stop.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder().add_service(service.into_server());
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { store, names, runners, channel, _stop: stop.drop_guard() }
+        Self { store, names, runners, channel, withdrawn, _stop: stop.drop_guard() }
     }
 
     async fn attach(&self, token: &str, register: proto::Register) -> Stream {
@@ -286,4 +292,13 @@ async fn a_write_that_the_store_missed_is_tried_again() {
     assert_eq!(zone.states("gw-1").unwrap(), ["NotReady", "NotReady"]);
     *zone.store.refuses.lock().unwrap() = None;
     zone.until("gw-1", Some(&["Ready", "Ready"])).await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let zone = Zone::start().await;
+    let mut stream = zone.registered("gw-1").await;
+    zone.withdrawn.cancel();
+    let ended = tokio::time::timeout(PATIENCE, stream.down.as_mut().unwrap().message()).await.unwrap();
+    assert_eq!(ended.expect_err("it ends").code(), tonic::Code::Unauthenticated);
 }
