@@ -2,8 +2,8 @@
 
 use atoll_model::{Clock, Labels, Revision};
 use atoll_store::{
-    Actor, AuditEntry, AuditFilter, AuthMethod, Broken, Committed, Decision, Denied, Expect, Once, OutcomeKind, Repeated,
-    RequestInfo, Store, StoreError, TokenRevocation, Write, WriteBatch, testing::TestStore,
+    Actor, AuditEntry, AuditFilter, AuditRecord, AuthMethod, Broken, Committed, Decision, Denied, Expect, Once, OutcomeKind,
+    Repeated, RequestInfo, Store, StoreError, TokenRevocation, Write, WriteBatch, testing::TestStore,
 };
 use chrono::TimeDelta;
 
@@ -19,6 +19,7 @@ on_both!(requests:
     revoked_tokens_are_known_until_they_end,
     the_computed_part_has_preconditions,
     every_write_of_a_person_is_audited,
+    what_is_done_beside_resources_is_audited,
     refused_requests_are_audited,
     a_flood_of_refused_requests_is_counted,
     the_audit_is_filtered_and_paged,
@@ -192,6 +193,31 @@ async fn every_write_of_a_person_is_audited(test: TestStore) {
     write(&test.store, put("after", "{}")).await.unwrap();
     assert_eq!(rows(&test.store, AuditFilter::default()).await[1..], entries);
     assert_eq!(intact(&test.store).await, 6);
+}
+
+async fn what_is_done_beside_resources_is_audited(test: TestStore) {
+    let record = |n: i64| AuditRecord {
+        at: test.clock.now() + TimeDelta::nanoseconds(n),
+        revision: None,
+        request_id: Some(format!("r-{n}")),
+        subject: "user:ada\u{0}".to_owned(),
+        method: AuthMethod::Token,
+        address: None,
+        verb: "issue-token".to_owned(),
+        object: "Token/user/bob".to_owned(),
+        before: None,
+        after: None,
+        decision: Decision::Allowed,
+        reason: None,
+    };
+    for n in 0..2 {
+        test.store.record(record(n)).await.unwrap();
+    }
+    let found = rows(&test.store, AuditFilter::default()).await;
+    let requests: Vec<_> = found.iter().map(|entry| entry.record.request_id.as_deref().unwrap()).collect();
+    assert_eq!(requests, ["r-1", "r-0"], "it lasts when the call returns");
+    assert_eq!(found[0].link.previous, found[1].link.hash, "in one chain");
+    assert_eq!(intact(&test.store).await, 2);
 }
 
 fn denied(n: usize, test: &TestStore) -> Denied {
