@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
+use atoll_api::{Limits, limits::ZeroLimit};
 use atoll_runtime::telemetry::LogFormat;
 use atoll_store::StoreConfig;
 use clap::{Parser, Subcommand};
@@ -56,6 +57,10 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub oidc: OidcConfig,
+    /// What REST takes.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub limits: Limits,
     /// text or json.
     #[arg(long, env = "ATOLL_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -167,6 +172,9 @@ pub enum ConfigError {
     /// The identity provider.
     #[error(transparent)]
     Oidc(#[from] OidcConfigError),
+    /// A limit of REST.
+    #[error(transparent)]
+    Limits(#[from] ZeroLimit),
 }
 
 impl Config {
@@ -187,6 +195,7 @@ impl Config {
             return Err(ConfigError::OpenDiagnostics(self.diagnostics_listen));
         }
         self.oidc.settings()?;
+        self.limits.validate()?;
         match &self.public_url {
             Some(url) if host_of(url).is_none() => Err(ConfigError::PublicUrl(url.clone())),
             Some(_) | None => Ok(()),
@@ -269,6 +278,7 @@ mod tests {
             (&["--oidc-issuer", "http://idp.acme.corp", "--oidc-audience", "atoll"], "https://"),
             (&["--oidc-issuer", "https://idp.acme.corp", "--oidc-audience", ""], "audience"),
             (&["--oidc-issuer", "https://x", "--oidc-audience", "a", "--oidc-ca-file", "/nowhere.pem"], "/nowhere.pem"),
+            (&["--limit-body", "0"], "--limit-body"),
             (&["--public-url", "https://cp.acme.corp:5682 # x"], "https://HOST:PORT"),
         ] {
             let error = read(args).unwrap().validate().unwrap_err().to_string();

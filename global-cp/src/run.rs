@@ -11,7 +11,7 @@ use std::{
 use atoll_api::{
     Info, Plane, PlaneParts,
     access::oidc::Oidc,
-    serve::{Scheme, serve},
+    serve::{Gate, Hosts, Scheme, serve},
 };
 use atoll_link::{GlobalConfig, GlobalLink};
 use atoll_model::{Clock, labels::Viewpoint};
@@ -221,7 +221,7 @@ async fn assemble(
         tasks,
     );
     let overview = Arc::new(Overview { store: store.clone(), link: link.clone(), insights, faults, clock: clock.clone() });
-    let plane = Plane::new(PlaneParts {
+    let parts = PlaneParts {
         viewpoint: Viewpoint::Global,
         store: store.clone(),
         clock: clock.clone(),
@@ -233,7 +233,8 @@ async fn assemble(
         info: Info::new(host_name(), instance, store.cluster_id().to_string(), &Viewpoint::Global),
         config: config.shown(),
         ready: ready(store.clone(), stop.clone()),
-    });
+    };
+    let plane = Plane::within(parts, config.limits);
 
     let (steps, step_stop) = (registry, stop.clone());
     tasks.spawn("zones.registry", async move { steps.run(step_stop).await });
@@ -247,24 +248,30 @@ async fn assemble(
     tasks.spawn("zones.departed", departed::run(store.clone(), stop.clone()));
     tasks.spawn("zones.servers", servers.run(clock.clone(), stop.clone()));
     tasks.spawn("store.prune", prune(store.clone(), stop.clone()));
-    ports.serve(&plane, &link, shutdown, tasks, clock);
+    let gate = Gate::new(config.limits, Hosts::of(dialled(config)));
+    ports.serve((&plane, &gate), &link, shutdown, tasks, clock);
     Ok((addresses, link))
 }
 
 /// What the servers' certificates name: what people dial.
 fn server_names(config: &Config) -> ServerNames {
+    ServerNames::of(dialled(config).iter().map(String::as_str))
+}
+
+/// The names and addresses under which this plane is known.
+fn dialled(config: &Config) -> Vec<String> {
     let host = host_name();
     let listens = [config.rest_tls_listen, config.link_listen, config.join_listen];
     let addresses: Vec<String> =
         listens.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()).collect();
-    let mut dialled: Vec<&str> = vec!["localhost", "127.0.0.1", "::1"];
-    dialled.extend(addresses.iter().map(String::as_str));
-    dialled.extend(Some(host.as_str()).filter(|host| atoll_model::names::is_hostname(host)));
-    dialled.extend(config.tls_san.iter().map(String::as_str));
-    dialled.extend(config.public_host());
+    let mut dialled: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    dialled.extend(addresses);
+    dialled.extend(Some(host).filter(|host| atoll_model::names::is_hostname(host)));
+    dialled.extend(config.tls_san.iter().cloned());
+    dialled.extend(config.public_host().map(str::to_owned));
     dialled.sort_unstable();
     dialled.dedup();
-    ServerNames::of(dialled)
+    dialled
 }
 
 fn host_name() -> String {
@@ -344,11 +351,11 @@ impl Ports {
         })
     }
 
-    fn serve(self, plane: &Plane, link: &GlobalLink, shutdown: &Shutdown, tasks: &Tasks, clock: Arc<dyn Clock>) {
+    fn serve(self, (plane, gate): (&Plane, &Gate), link: &GlobalLink, shutdown: &Shutdown, tasks: &Tasks, clock: Arc<dyn Clock>) {
         let Self { rest, rest_tls, diagnostics, metrics_token, link: links, join } = self;
         let (router, stop) = (atoll_api::router(plane.clone()), shutdown.soft());
-        tasks.spawn("rest", serve(rest, router.clone(), Scheme::Http, stop.clone()));
-        tasks.spawn("rest.tls", serve(rest_tls, router, Scheme::Https, stop.clone()));
+        tasks.spawn("rest", serve(rest, router.clone(), Scheme::Http, gate.clone(), stop.clone()));
+        tasks.spawn("rest.tls", serve(rest_tls, router, Scheme::Https, gate.clone(), stop.clone()));
         let (linked, ending) = (link.clone(), shutdown.clone());
         tasks.spawn("link", async move { linked.serve(links, &ending).await });
         let (linked, ending) = (link.clone(), shutdown.clone());

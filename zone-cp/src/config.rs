@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
+use atoll_api::{Limits, limits::ZeroLimit};
 use atoll_model::names;
 use atoll_runtime::telemetry::LogFormat;
 use clap::Parser;
@@ -45,6 +46,10 @@ pub struct Config {
     /// One more name or address in the certificates of REST and of the proxies' port.
     #[arg(long, env = "ATOLL_TLS_SAN", value_delimiter = ',')]
     pub tls_san: Vec<String>,
+    /// What REST takes.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub limits: Limits,
     /// text or json.
     #[arg(long, env = "ATOLL_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -73,6 +78,9 @@ pub enum ConfigError {
     /// No host:port.
     #[error("--{0} {1:?} must be HOST:PORT")]
     Address(&'static str, String),
+    /// A limit of REST.
+    #[error(transparent)]
+    Limits(#[from] ZeroLimit),
 }
 
 impl Config {
@@ -100,6 +108,7 @@ impl Config {
         if !self.diagnostics_listen.ip().is_loopback() && self.metrics_token_file.is_none() {
             return Err(ConfigError::OpenDiagnostics(self.diagnostics_listen));
         }
+        self.limits.validate()?;
         for (flag, address) in [("global", &self.global), ("join", &self.join)] {
             if let Some(address) = address
                 && host_of(address).is_none()

@@ -9,7 +9,7 @@ use std::{
 use atoll_api::{
     Info, Plane, PlaneParts,
     access::DeniedCounts,
-    serve::{self, Scheme},
+    serve::{self, Gate, Hosts, Scheme},
 };
 use atoll_link::{LinkStatus, ZoneConfig, ZoneLink};
 use atoll_mesh::{IndexConfig, MeshIndex};
@@ -275,7 +275,10 @@ impl Base<'_> {
             link: link.clone(),
             certificate: certificate.clone(),
         };
-        Ok((status, ZoneMetrics { certificate, health, view, link, runners: of_runners, envoys, xds, identities, renewal, waiting }))
+        Ok((
+            status,
+            ZoneMetrics { certificate, health, view, link, runners: of_runners, envoys, xds, identities, renewal, waiting },
+        ))
     }
 
     /// Tells global how the dataplanes of this zone fare.
@@ -294,7 +297,7 @@ impl Base<'_> {
         health: &Health,
     ) -> Arc<DeniedCounts> {
         let (config, store, health) = (self.config, &self.store, health.clone());
-        let plane = Plane::new(PlaneParts {
+        let parts = PlaneParts {
             viewpoint: self.viewpoint.clone(),
             store: store.clone(),
             clock: self.clock.clone(),
@@ -306,11 +309,13 @@ impl Base<'_> {
             info: Info::new(hostname(), format!("{}-0", config.zone), store.cluster_id().to_string(), &self.viewpoint),
             config: config.shown(),
             ready: Arc::new(move || health.ready()),
-        });
+        };
+        let plane = Plane::within(parts, config.limits);
         let denied = plane.denied_counts();
         let (router, stop) = (atoll_api::router(plane), self.shutdown.soft());
-        self.tasks.spawn("rest", serve::serve(rest, router.clone(), Scheme::Http, stop.clone()));
-        self.tasks.spawn("rest.tls", serve::serve(rest_tls, router, Scheme::Https, stop));
+        let gate = Gate::new(config.limits, Hosts::of(listeners::dialled(config)));
+        self.tasks.spawn("rest", serve::serve(rest, router.clone(), Scheme::Http, gate.clone(), stop.clone()));
+        self.tasks.spawn("rest.tls", serve::serve(rest_tls, router, Scheme::Https, gate, stop));
         denied
     }
 }

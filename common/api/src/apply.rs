@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     Plane, Problem,
     access::{GrantFault, Grants},
-    body::{self, limits},
+    body,
     difference::Difference,
     naming, negotiate, once,
     problem::{self, Invalid, title},
@@ -50,7 +50,7 @@ struct Outcome {
 pub(crate) async fn apply(plane: Plane, ask: Ask, body: Body) -> Result<Response, Problem> {
     let atomic = ask.query.text("atomic").is_none() || ask.query.flag("atomic")?;
     let dry_run = ask.is_dry_run()?;
-    let bytes = body::read(&ask.headers, body, limits::APPLY_BODY).await?;
+    let bytes = body::whole(body).await?;
     let key = once::key(&ask, &Method::POST, &bytes)?;
     let table = plane.store.snapshot();
     let reviewed = Batch::review(&plane, &table, &ask, &bytes)?;
@@ -77,7 +77,7 @@ struct Batch {
 impl Batch {
     /// Reviews each document; a mesh, or a role, may be made by the same request.
     fn review(plane: &Plane, table: &TableSnapshot, ask: &Ask, bytes: &Bytes) -> Result<Self, Problem> {
-        let parsed = body::parse_many(body::format(&ask.headers, bytes)?, bytes)?;
+        let parsed = body::parse_many(plane.limits(), body::format(&ask.headers, bytes)?, bytes)?;
         let strictness = ask.strictness()?;
         let mut judge = Judge::new(plane, table, ask, &parsed.documents)?;
         let (mut outcomes, mut puts, mut faulty) = (Vec::new(), Vec::new(), Vec::new());

@@ -15,12 +15,15 @@
 pub mod access;
 mod apply;
 pub mod body;
+mod counts;
 mod difference;
 mod kuma_gaps;
+pub mod limits;
 mod links;
 mod naming;
 mod negotiate;
 mod once;
+mod pace;
 pub mod openapi;
 pub mod plane;
 mod present;
@@ -35,6 +38,7 @@ mod tokens;
 
 pub use access::{ADMIN_GROUP, Authenticate, AuthenticationError, Caller, Credential};
 pub use links::{LinkError, Links, NoLinks, Question, Word};
+pub use limits::Limits;
 pub use plane::{Admission, Info, NoStatus, Plane, PlaneParts, StatusSource};
 pub use problem::Problem;
 pub use routes::router;

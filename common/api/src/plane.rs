@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     Authenticate, IssueTokens, Links,
     access::{DeniedCounts, Known, RoleCache, Roles, Throttle},
+    limits::Limits,
     present,
 };
 
@@ -25,13 +26,24 @@ struct Whole {
     known: Known,
     denied: Arc<DeniedCounts>,
     rendered: present::Cache,
+    limits: Limits,
 }
 
 impl Plane {
     /// Joins the parts.
     pub fn new(parts: PlaneParts) -> Self {
+        Self::within(parts, Limits::default())
+    }
+
+    /// Joins the parts, under limits of one's own.
+    pub fn within(parts: PlaneParts, limits: Limits) -> Self {
         let (roles, throttle, known, denied, rendered) = Default::default();
-        Self(Arc::new(Whole { parts, roles, throttle, known, denied, rendered }))
+        Self(Arc::new(Whole { parts, roles, throttle, known, denied, rendered, limits }))
+    }
+
+    /// What it takes from its clients.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     /// Resources as text.

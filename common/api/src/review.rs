@@ -10,7 +10,7 @@ use atoll_store::TableSnapshot;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::{Plane, body::limits, present};
+use crate::{Plane, present};
 
 /// What the request's path says of the document.
 #[derive(Clone, Debug)]
@@ -134,7 +134,7 @@ fn complete(plane: &Plane, table: &TableSnapshot, mut document: Document, naming
     faults.extend(name_fault(&plane.viewpoint, &document));
     faults.extend(checked.violations);
     faults.extend(labels::check(&plane.viewpoint, document.kind, &document.mesh, &document.labels));
-    faults.extend(label_limits(&document));
+    faults.extend(label_limits(plane, &document));
     faults.extend(last);
     faults.extend(plane.admission.review_put(table, &document));
     let mut warnings = document.warnings();
@@ -150,8 +150,8 @@ fn complete(plane: &Plane, table: &TableSnapshot, mut document: Document, naming
     }
     let spec = resource::canonical_json(&document.spec);
     let labels = labels::stored(document.labels);
-    if spec.len() + resource::labels_json(&labels).len() > limits::RESOURCE {
-        faults.push(Violation::new("", format!("a resource has at most {} bytes", limits::RESOURCE)));
+    if spec.len() + resource::labels_json(&labels).len() > plane.limits().limit_resource {
+        faults.push(Violation::new("", format!("a resource has at most {} bytes", plane.limits().limit_resource)));
     }
     let key = ResourceKey::new(document.kind, document.mesh, document.name, plane.viewpoint.owner());
     warnings.extend(server_name_warnings(plane, table, &key, &document.spec));
@@ -183,10 +183,11 @@ fn drop_computed(document: &mut Document) {
 /// Kuma's words for the label that names a workload.
 const WORKLOAD_RULE: &str = "must be a valid DNS-1035 label (at most 63 characters, matching regex [a-z]([-a-z0-9]*[a-z0-9])?)";
 
-fn label_limits(document: &Document) -> Vec<Violation> {
+fn label_limits(plane: &Plane, document: &Document) -> Vec<Violation> {
     let mut faults = Vec::new();
-    if document.labels.len() > limits::LABELS {
-        faults.push(Violation::new("labels", format!("a resource has at most {} labels", limits::LABELS)));
+    let most = plane.limits().limit_labels;
+    if document.labels.len() > most {
+        faults.push(Violation::new("labels", format!("a resource has at most {most} labels")));
     }
     if document.kind == Kind::Dataplane
         && let Some(workload) = document.labels.get(labels::WORKLOAD)

@@ -15,7 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     Plane, Problem,
     access::{self, Operation, Subject, Verb},
-    apply, kuma_gaps, links,
+    apply, kuma_gaps, links, pace,
     problem::title,
     query::Ask,
     resources, system, tokens,
@@ -88,7 +88,9 @@ pub fn router(plane: Plane) -> Router {
     for route in table() {
         let (guarding, operation) = (plane.clone(), route.operation);
         let guard = from_fn(move |request: Request, next: Next| access::guard(guarding.clone(), operation, request, next));
-        router = router.route(&route.path, route.handler.layer(guard));
+        let (pacing, shape) = (plane.clone(), route.shape);
+        let paced = from_fn(move |request: Request, next: Next| pace::pace(pacing.clone(), shape, request, next));
+        router = router.route(&route.path, route.handler.layer(paced).layer(guard));
     }
     router = kuma_gaps::add(router, &plane);
     let guard = || from_fn_with_state(plane.clone(), access::guard_unknown);

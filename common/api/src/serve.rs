@@ -2,7 +2,8 @@
 
 use std::{any::Any, net::SocketAddr, time::Duration};
 
-use axum::{Router, serve::Listener};
+use axum::{Router, body::Body, response::Response, serve::Listener};
+use http::Request;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -11,16 +12,22 @@ use hyper_util::{
 };
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tower::{ServiceExt, service_fn};
 
-/// How long the header of a request may take, and how long a connection may be idle before it.
-const HEADER_TIME: Duration = Duration::from_secs(60);
-/// Bytes of all headers of a request.
-const HEADER_MAX: usize = 16 << 10;
-/// Headers of a request.
-const HEADERS_MAX: usize = 64;
+mod gate;
+mod hosts;
+mod timed;
+
+pub use gate::{Gate, ShedCounts};
+pub use hosts::Hosts;
+use timed::{Activity, Timed};
+
+use crate::Limits;
+
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
+/// What a request's first line, and the marks between its header fields, may take beside path, names and values.
+const HEADER_SLACK: usize = 4 << 10;
 /// How long requests that run may take when the plane stops.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
@@ -53,32 +60,41 @@ pub enum Scheme {
     Https,
 }
 
-/// Serves until `stop` is cancelled, then lets running requests finish.
-pub async fn serve<L>(mut listener: L, router: Router, scheme: Scheme, stop: CancellationToken)
+/// Serves what passes `gate` until `stop` is cancelled, then lets running requests finish.
+pub async fn serve<L>(mut listener: L, router: Router, scheme: Scheme, gate: Gate, stop: CancellationToken)
 where
     L: Listener<Addr = SocketAddr>,
 {
-    let builder = builder();
+    let builder = builder(gate.limits());
     let graceful = GracefulShutdown::new();
     loop {
         let (io, address) = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
+        let Some(slot) = gate.admit(address.ip()) else {
+            tracing::debug!(peer.address = %address, "too many connections: one is refused");
+            continue;
+        };
         // TLS listeners do this before the handshake; small answers must not wait for acknowledgements here either.
         if let Some(plain) = (&io as &dyn Any).downcast_ref::<TcpStream>() {
             let _ = plain.set_nodelay(true);
         }
         let peer = Peer { address, tls: scheme == Scheme::Https };
-        let stopping = Stopping(stop.clone());
-        let service = router.clone().map_request(move |mut request: http::Request<Incoming>| {
+        let activity = Activity::default();
+        let io = Timed::new(io, gate.limits(), activity.clone());
+        let (router, gate, stopping) = (router.clone(), gate.clone(), Stopping(stop.clone()));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let running = activity.begin();
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(stopping.clone());
-            request
+            let (router, gate) = (router.clone(), gate.clone());
+            async move { Ok::<Response, std::convert::Infallible>(running.hold(gate.pass(router, request.map(Body::new)).await)) }
         });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), TowerToHyperService::new(service));
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
+            let _slot = slot;
             if let Err(error) = connection.await {
                 tracing::debug!(peer.address = %address, %error, "a connection ended early");
             }
@@ -90,19 +106,31 @@ where
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
+    let head = limits.limit_header.saturating_add(limits.limit_url).saturating_add(HEADER_SLACK);
+    // The exact limits are the gate's; these keep hyper from holding more than that in memory.
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEADER_MAX)
+        .header_read_timeout(None)
+        .max_headers(limits.limit_header_fields)
+        .max_buf_size(head.max(8 << 10))
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_MAX as u32)
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(Some(20))
+        .max_local_error_reset_streams(Some(1024))
         .keep_alive_interval(Some(Duration::from_secs(15)))
         .keep_alive_timeout(Duration::from_secs(10));
     builder
+}
+
+/// The router, as the gate asks it.
+async fn answer(router: Router, request: Request<Body>) -> Response {
+    match router.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }

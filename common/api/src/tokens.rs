@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::{
     Plane, Problem,
     access::{Grants, Object, Verb},
-    body::{self, limits},
+    body,
     problem::title,
     query::Ask,
 };
@@ -131,7 +131,7 @@ struct ZoneBody {
 
 /// A user token.
 pub(crate) async fn user(plane: Plane, ask: Ask, body: Body) -> Result<Response, Problem> {
-    let given: UserBody = read(&ask, body).await?;
+    let given: UserBody = read(body).await?;
     let mut faults = Vec::new();
     if given.name.is_empty() {
         faults.push(Violation::new("name", "cannot be empty"));
@@ -151,7 +151,7 @@ pub(crate) async fn user(plane: Plane, ask: Ask, body: Body) -> Result<Response,
 
 /// A dataplane token.
 pub(crate) async fn dataplane(plane: Plane, ask: Ask, body: Body) -> Result<Response, Problem> {
-    let given: DataplaneBody = read(&ask, body).await?;
+    let given: DataplaneBody = read(body).await?;
     let mut faults = Vec::new();
     faults.extend(names::mesh_fault(&given.mesh).map(|fault| Violation::new("mesh", fault)));
     if !matches!(given.kind.as_str(), "" | "dataplane") {
@@ -175,7 +175,7 @@ pub(crate) async fn dataplane(plane: Plane, ask: Ask, body: Body) -> Result<Resp
 
 /// The one-time token by which a zone joins.
 pub(crate) async fn zone(plane: Plane, ask: Ask, body: Body) -> Result<Response, Problem> {
-    let given: ZoneBody = read(&ask, body).await?;
+    let given: ZoneBody = read(body).await?;
     let mut faults = Vec::new();
     faults.extend(names::name_fault(&given.zone, true).map(|fault| Violation::new("zone", fault)));
     let valid_for = validity(&given.valid_for, &mut faults);
@@ -195,8 +195,8 @@ fn own_zone(plane: &Plane) -> &str {
     }
 }
 
-async fn read<T: serde::de::DeserializeOwned>(ask: &Ask, body: Body) -> Result<T, Problem> {
-    body::parse_json(&body::read(&ask.headers, body, limits::BODY).await?)
+async fn read<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Problem> {
+    body::parse_json(&body::whole(body).await?)
 }
 
 fn validity(text: &str, faults: &mut Vec<Violation>) -> Option<Duration> {

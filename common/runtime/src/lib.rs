@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod connections;
 pub mod diagnostics;
 pub mod files;
 pub mod metrics;

@@ -24,6 +24,8 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::connections::Connections;
+
 mod pinned;
 mod shown;
 
@@ -34,6 +36,8 @@ pub use shown::shown;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes that are done and wait to be served.
 const READY_MAX: usize = 128;
+/// Handshakes at once, in all and from one source: who is not known yet must not cost more.
+const HANDSHAKES_MAX: (usize, usize) = (512, 64);
 
 /// Why a certificate or key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -232,6 +236,7 @@ async fn accept(
     sender: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
     stop: CancellationToken,
 ) {
+    let unknown = Connections::new(HANDSHAKES_MAX.0, HANDSHAKES_MAX.1);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -246,8 +251,15 @@ async fn accept(
                 continue;
             }
         };
+        let slot = unknown.admit(peer.ip());
+        // The machine's own programs may all come at once, after a restart.
+        if slot.is_none() && !peer.ip().is_loopback() {
+            tracing::debug!(%peer, "too many handshakes: a connection is refused");
+            continue;
+        }
         let (acceptor, sender) = (acceptor.clone(), sender.clone());
         tokio::spawn(async move {
+            let _slot = slot;
             let _ = stream.set_nodelay(true);
             match within(acceptor.accept(stream)).await {
                 Ok(stream) => drop(sender.send((stream, peer)).await),

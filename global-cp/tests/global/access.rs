@@ -163,6 +163,7 @@ impl Provider {
             listener,
             router,
             atoll_api::serve::Scheme::Https,
+            atoll_api::serve::Gate::new(atoll_api::Limits::default(), atoll_api::serve::Hosts::any()),
             tokio_util::sync::CancellationToken::new(),
         ));
         Self { issuer, ca: ca.cert_pem().to_owned(), keys: sender, server }

@@ -1,6 +1,9 @@
 //! Documents, as clients send them.
 
-use atoll_api::body::{Format, parse_many};
+use atoll_api::{
+    Limits,
+    body::{Format, parse_many},
+};
 use atoll_model::{Kind, Violation, document::Document, resource::canonical_json};
 use bytes::Bytes;
 use serde_json::Value;
@@ -16,7 +19,7 @@ pub(crate) fn yaml(bytes: &[u8]) {
 }
 
 fn body(format: Format, bytes: &[u8]) {
-    let Ok(parsed) = parse_many(format, &Bytes::copy_from_slice(bytes)) else { return };
+    let Ok(parsed) = parse_many(&Limits::default(), format, &Bytes::copy_from_slice(bytes)) else { return };
     for value in parsed.documents {
         if let Ok(document) = Document::from_value(value.clone(), None) {
             accepted(&document);

@@ -77,9 +77,13 @@ async fn plain(flag: &'static str, address: SocketAddr) -> Result<TcpListener, S
 
 /// What people and proxies dial.
 fn server_names(config: &Config) -> ServerNames {
-    let host = hostname();
+    ServerNames::of(dialled(config).iter().map(String::as_str))
+}
+
+/// The names and addresses under which this plane is known.
+pub(super) fn dialled(config: &Config) -> Vec<String> {
     let listened = [config.rest_tls_listen.ip(), config.dp_listen.ip()].map(|ip| ip.to_string());
-    let dialled = ["localhost", "127.0.0.1", "::1", &host].into_iter();
-    let dialled = dialled.chain(listened.iter().map(String::as_str)).chain(config.tls_san.iter().map(String::as_str));
-    ServerNames::of(dialled.filter(|name| !name.is_empty() && *name != "0.0.0.0" && *name != "::"))
+    let fixed = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let names = fixed.into_iter().chain([hostname()]).chain(listened).chain(config.tls_san.iter().cloned());
+    names.filter(|name| !name.is_empty() && name != "0.0.0.0" && name != "::").collect()
 }

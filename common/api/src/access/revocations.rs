@@ -9,14 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Object, Verb};
-use crate::{
-    Plane, Problem,
-    body::{self, limits},
-    negotiate, present,
-    problem::title,
-    query::Ask,
-    tokens::IssueError,
-};
+use crate::{Plane, Problem, body, negotiate, present, problem::title, query::Ask, tokens::IssueError};
 
 /// Revocations that are in force at once, at most: every instance and every zone keeps them.
 pub(crate) const REVOCATIONS_MAX: usize = 2000;
@@ -37,7 +30,7 @@ struct Wanted {
 /// Ends a token before its time.
 pub(crate) async fn revoke(plane: Plane, ask: Ask, body: Body) -> Result<Response, Problem> {
     ask.permit.require_object(Access::Revoke, &Object::default())?;
-    let given: Wanted = body::parse_json(&body::read(&ask.headers, body, limits::BODY).await?)?;
+    let given: Wanted = body::parse_json(&body::whole(body).await?)?;
     let now = plane.clock.now();
     let (id, until) = which(&plane, &given, now)?;
     let known = plane.store.registry().borrow().revoked.clone();

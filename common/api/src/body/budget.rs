@@ -5,37 +5,49 @@ use std::{cell::Cell, fmt};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{Syntax, limits};
+use super::Syntax;
+use crate::limits::Limits;
 
 /// A value within the limits.
 #[derive(Debug)]
 pub(super) struct Bounded(pub(super) Value);
 
+thread_local! {
+    /// The limits of the parse that this thread does: the YAML library has no place to hand them in.
+    static IN_FORCE: Cell<Limits> = Cell::new(Limits::default());
+}
+
+/// Parses under `limits` what `parse` makes of [`Bounded`].
+pub(super) fn within<T>(limits: &Limits, parse: impl FnOnce() -> T) -> T {
+    IN_FORCE.set(*limits);
+    parse()
+}
+
 impl<'de> de::Deserialize<'de> for Bounded {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let nodes = Cell::new(0);
-        Node { nodes: &nodes, depth: 0 }.deserialize(deserializer).map(Self)
+        let (nodes, limits) = (Cell::new(0), IN_FORCE.get());
+        Node { limits: &limits, nodes: &nodes, depth: 0 }.deserialize(deserializer).map(Self)
     }
 }
 
 /// Documents of a JSON body: the elements of a list, or the one value.
-pub(super) fn from_json(text: &str) -> Result<Vec<Value>, Syntax> {
+pub(super) fn from_json(limits: &Limits, text: &str) -> Result<Vec<Value>, Syntax> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let documents = Documents.deserialize(&mut deserializer).and_then(|documents| deserializer.end().map(|()| documents));
+    let documents = Documents(limits).deserialize(&mut deserializer).and_then(|documents| deserializer.end().map(|()| documents));
     documents.map_err(|error| Syntax::of_json(&error))
 }
 
 /// Gives each element of a list its own budget.
-struct Documents;
+struct Documents<'a>(&'a Limits);
 
-impl<'de> DeserializeSeed<'de> for Documents {
+impl<'de> DeserializeSeed<'de> for Documents<'_> {
     type Value = Vec<Value>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Value>, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Documents {
+impl<'de> Visitor<'de> for Documents<'_> {
     type Value = Vec<Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,40 +56,51 @@ impl<'de> Visitor<'de> for Documents {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Value>, A::Error> {
         let mut documents = Vec::new();
-        while let Some(Bounded(document)) = list.next_element()? {
-            if documents.len() == limits::DOCUMENTS {
-                return Err(de::Error::custom(format_args!("more than {} documents", limits::DOCUMENTS)));
+        loop {
+            let nodes = Cell::new(0);
+            let Some(document) = list.next_element_seed(Node { limits: self.0, nodes: &nodes, depth: 0 })? else {
+                return Ok(documents);
+            };
+            if documents.len() == self.0.limit_documents {
+                return Err(de::Error::custom(format_args!("more than {} documents", self.0.limit_documents)));
             }
             documents.push(document);
         }
-        Ok(documents)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<Value>, A::Error> {
         let nodes = Cell::new(1);
-        Node { nodes: &nodes, depth: 0 }.visit_map(map).map(|document| vec![document])
+        Node { limits: self.0, nodes: &nodes, depth: 0 }.visit_map(map).map(|document| vec![document])
     }
 }
 
 /// One value and all below it.
 #[derive(Clone, Copy)]
 struct Node<'a> {
+    limits: &'a Limits,
     nodes: &'a Cell<usize>,
     depth: usize,
 }
 
 impl Node<'_> {
     fn below<E: de::Error>(self) -> Result<Self, E> {
-        if self.depth == limits::DEPTH {
-            return Err(E::custom(format_args!("nested deeper than {} levels", limits::DEPTH)));
+        if self.depth == self.limits.limit_depth {
+            return Err(E::custom(format_args!("nested deeper than {} levels", self.limits.limit_depth)));
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
 
     fn count<E: de::Error>(self) -> Result<(), E> {
         self.nodes.set(self.nodes.get() + 1);
-        if self.nodes.get() > limits::NODES {
-            return Err(E::custom(format_args!("more than {} values in one document", limits::NODES)));
+        if self.nodes.get() > self.limits.limit_nodes {
+            return Err(E::custom(format_args!("more than {} values in one document", self.limits.limit_nodes)));
+        }
+        Ok(())
+    }
+
+    fn text<E: de::Error>(self, text: &str) -> Result<(), E> {
+        if text.len() > self.limits.limit_scalar {
+            return Err(E::custom(format_args!("a text longer than {} bytes", self.limits.limit_scalar)));
         }
         Ok(())
     }
@@ -89,13 +112,6 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
         self.count()?;
         deserializer.deserialize_any(self)
     }
-}
-
-fn text<E: de::Error>(text: &str) -> Result<(), E> {
-    if text.len() > limits::SCALAR {
-        return Err(E::custom(format_args!("a text longer than {} bytes", limits::SCALAR)));
-    }
-    Ok(())
 }
 
 impl<'de> Visitor<'de> for Node<'_> {
@@ -122,12 +138,12 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
-        text(value)?;
+        self.text(value)?;
         Ok(Value::String(value.to_owned()))
     }
 
     fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
-        text(&value)?;
+        self.text(&value)?;
         Ok(Value::String(value))
     }
 
@@ -156,7 +172,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         let below = self.below()?;
         let mut fields = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            text(&key)?;
+            self.text(&key)?;
             if fields.contains_key(&key) {
                 return Err(de::Error::custom(format_args!("duplicate key {key:?}")));
             }
@@ -171,29 +187,34 @@ impl<'de> Visitor<'de> for Node<'_> {
 mod tests {
     use super::*;
 
+    fn from_json(text: &str) -> Result<Vec<Value>, Syntax> {
+        super::from_json(&Limits::default(), text)
+    }
+
     fn nested(depth: usize) -> String {
         format!("{{\"a\":{}1{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1))
     }
 
     #[test]
     fn the_limits_hold_at_their_edges() {
+        let limits = Limits::default();
         let check = |text: String, fault: Option<&str>| match (from_json(&text), fault) {
             (Ok(_), None) => {}
             (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error}"),
             (got, _) => panic!("{fault:?}: {got:?}"),
         };
-        check(nested(limits::DEPTH), None);
-        check(nested(limits::DEPTH + 1), Some("nested deeper than 32"));
+        check(nested(limits.limit_depth), None);
+        check(nested(limits.limit_depth + 1), Some("nested deeper than 32"));
         let list = |n: usize| format!("{{\"a\":[{}]}}", vec!["1"; n].join(","));
         // The object and the list count, too.
-        check(list(limits::NODES - 2), None);
-        check(list(limits::NODES - 1), Some("more than 20000 values"));
+        check(list(limits.limit_nodes - 2), None);
+        check(list(limits.limit_nodes - 1), Some("more than 20000 values"));
         let text = |n: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(n));
-        check(text(limits::SCALAR), None);
-        check(text(limits::SCALAR + 1), Some("longer than 65536"));
+        check(text(limits.limit_scalar), None);
+        check(text(limits.limit_scalar + 1), Some("longer than 65536"));
         let documents = |n: usize| format!("[{}]", vec!["{}"; n].join(","));
-        check(documents(limits::DOCUMENTS), None);
-        check(documents(limits::DOCUMENTS + 1), Some("more than 500 documents"));
+        check(documents(limits.limit_documents), None);
+        check(documents(limits.limit_documents + 1), Some("more than 500 documents"));
     }
 
     #[test]

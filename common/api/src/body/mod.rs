@@ -5,14 +5,14 @@ pub mod limits;
 pub mod positions;
 mod yaml;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
-use crate::{Problem, problem::Invalid};
+use crate::{Problem, limits::Limits, problem::Invalid};
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,21 +73,31 @@ impl From<Syntax> for Problem {
     }
 }
 
-/// Takes a body of at most `limit` bytes; a longer one is refused by its announced length, if it has one, before it is read.
+/// Takes a body of at most `limit` bytes within `time`; a longer one is refused by its announced length, if it has one, before it is read.
 ///
 /// # Errors
 /// 413, or 408 when the client is too slow.
-pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+pub async fn read(headers: &HeaderMap, body: Body, limit: usize, time: Duration) -> Result<Bytes, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     if announced.is_some_and(|length: usize| length > limit) {
         return Err(too_large(limit));
     }
-    match tokio::time::timeout(limits::BODY_TIME, axum::body::to_bytes(body, limit)).await {
+    match tokio::time::timeout(time, axum::body::to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_too_long(&error) => Err(too_large(limit)),
         Ok(Err(_)) => Err(Problem::bad_request("the body ended before it was complete")),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "Request Timeout", "the body did not arrive within 30 s")),
+        Err(_) => {
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "Request Timeout", format!("the body did not arrive within {time:?}")))
+        }
     }
+}
+
+/// The bytes of a body that the pace of requests has taken within the limits.
+///
+/// # Errors
+/// When it breaks off.
+pub(crate) async fn whole(body: Body) -> Result<Bytes, Problem> {
+    axum::body::to_bytes(body, usize::MAX).await.map_err(|_| Problem::bad_request("the body ended before it was complete"))
 }
 
 fn is_too_long(error: &axum::Error) -> bool {
@@ -135,8 +145,8 @@ pub fn format(headers: &HeaderMap, bytes: &[u8]) -> Result<Format, Problem> {
 ///
 /// # Errors
 /// 400 with line and column.
-pub fn parse_one(format: Format, bytes: &Bytes) -> Result<Parsed, Problem> {
-    let parsed = parse_many(format, bytes)?;
+pub fn parse_one(limits: &Limits, format: Format, bytes: &Bytes) -> Result<Parsed, Problem> {
+    let parsed = parse_many(limits, format, bytes)?;
     match parsed.documents.len() {
         1 => Ok(parsed),
         0 => Err(Problem::bad_request("the body is empty; send one document")),
@@ -148,13 +158,13 @@ pub fn parse_one(format: Format, bytes: &Bytes) -> Result<Parsed, Problem> {
 ///
 /// # Errors
 /// 400 with line and column.
-pub fn parse_many(format: Format, bytes: &Bytes) -> Result<Parsed, Problem> {
+pub fn parse_many(limits: &Limits, format: Format, bytes: &Bytes) -> Result<Parsed, Problem> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Problem::bad_request(format!("the body is no UTF-8 text (byte {})", error.valid_up_to())))?;
     match format {
-        Format::Json => Ok(Parsed { documents: budget::from_json(text)?, yaml: None }),
+        Format::Json => Ok(Parsed { documents: budget::from_json(limits, text)?, yaml: None }),
         Format::Yaml => {
-            let documents = yaml::from_yaml(text)?;
+            let documents = yaml::from_yaml(limits, text)?;
             Ok(Parsed { documents, yaml: Some(text.to_owned()) })
         }
     }

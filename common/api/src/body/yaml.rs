@@ -4,22 +4,28 @@ use granit_parser::{Event, Parser};
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Error};
 
-use super::{Syntax, budget::Bounded, limits};
+use super::{
+    Syntax,
+    budget::{Bounded, within},
+};
+use crate::limits::Limits;
 
 /// The documents of a YAML text; empty ones are left out.
-pub(super) fn from_yaml(text: &str) -> Result<Vec<Value>, Syntax> {
+pub(super) fn from_yaml(limits: &Limits, text: &str) -> Result<Vec<Value>, Syntax> {
     refuse_tags(text)?;
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_reader_input_bytes: Some(limits::APPLY_BODY),
-            max_aliases: limits::ALIASES,
-            max_anchors: limits::ALIASES,
-            max_depth: limits::DEPTH + 1,
-            flow_nesting_limit: limits::DEPTH + 1,
-            max_documents: limits::DOCUMENTS,
-            max_nodes: limits::NODES * 16,
+            max_reader_input_bytes: Some(limits.limit_bulk_body),
+            max_aliases: limits.limit_aliases,
+            max_anchors: limits.limit_aliases,
+            max_depth: limits.limit_depth + 1,
+            flow_nesting_limit: limits.limit_depth + 1,
+            // The library counts the end of the text as one more; what is exact stands below.
+            max_documents: limits.limit_documents.saturating_add(1),
+            max_nodes: limits.limit_nodes.saturating_mul(16),
+            enforce_alias_anchor_ratio: false,
             max_inclusion_depth: 0,
-            max_merge_keys: limits::ALIASES,
+            max_merge_keys: limits.limit_aliases,
         },
         duplicate_keys: DuplicateKeyPolicy::Error,
         strict_booleans: true,
@@ -28,9 +34,10 @@ pub(super) fn from_yaml(text: &str) -> Result<Vec<Value>, Syntax> {
         reject_unsupported_tags: true,
         with_snippet: false,
     };
-    let documents = serde_saphyr::from_multiple_with_options::<Bounded>(text, options).map_err(|error| describe(&error))?;
-    if documents.len() > limits::DOCUMENTS {
-        return Err(Syntax::new(format!("invalid YAML: more than {} documents", limits::DOCUMENTS), None));
+    let documents = within(limits, || serde_saphyr::from_multiple_with_options::<Bounded>(text, options));
+    let documents = documents.map_err(|error| describe(&error))?;
+    if documents.len() > limits.limit_documents {
+        return Err(Syntax::new(format!("invalid YAML: more than {} documents", limits.limit_documents), None));
     }
     Ok(documents.into_iter().map(|Bounded(value)| value).collect())
 }
@@ -66,6 +73,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn from_yaml(text: &str) -> Result<Vec<Value>, Syntax> {
+        super::from_yaml(&Limits::default(), text)
+    }
 
     fn fault(text: &str) -> String {
         from_yaml(text).expect_err(text).to_string()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use atoll_model::{Resource, Revision};
 use atoll_store::{Once, OutcomeKind, Write, WriteBatch, WriteResult};
 
-use crate::{Plane, Problem, once, query::Ask};
+use crate::{Plane, Problem, counts, once, query::Ask};
 
 /// What became of the writes of a request.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ pub(crate) async fn perform(
             return before.map_or(Err(refusal), |before| Ok(again(before.revision, before.outcomes)));
         }
     };
+    counts::check(plane, &writes, title)?;
     let batch = WriteBatch { once: key, ..WriteBatch::new(ask.actor(), writes) };
     let committed = plane.store.commit(batch).await.map_err(|error| Problem::from_store(title, &error))?;
     Ok(match committed.repeated {

@@ -11,7 +11,7 @@ use super::{Done, differences, mesh_of, perform, rehearse, require_mesh, word};
 use crate::{
     Plane, Problem,
     access::{GrantFault, Grants},
-    body::{self, limits, positions::Positions},
+    body::{self, positions::Positions},
     naming, negotiate, once, plane, present,
     problem::{self, Invalid, title},
     query::Ask,
@@ -25,7 +25,7 @@ pub(crate) async fn put(plane: Plane, kind: Kind, ask: Ask, body: Body) -> Resul
     }
     let target = Target { kind, mesh: mesh_of(kind, ask.path.mesh()), name: ask.path.name() };
     let dry_run = ask.is_dry_run()?;
-    let bytes = body::read(&ask.headers, body, limits::BODY).await?;
+    let bytes = body::whole(body).await?;
     let key = once::key(&ask, &Method::PUT, &bytes)?;
     let table = plane.store.snapshot();
     let planned = plan(&plane, &table, &ask, &target, &bytes);
@@ -64,7 +64,7 @@ fn reviewed(
     target: &Target,
     bytes: &Bytes,
 ) -> Result<(Review, Option<String>), Problem> {
-    let mut parsed = body::parse_one(body::format(&ask.headers, bytes)?, bytes)?;
+    let mut parsed = body::parse_one(plane.limits(), body::format(&ask.headers, bytes)?, bytes)?;
     let value = parsed.documents.pop().unwrap_or_default();
     Ok((review::of_target(plane, table, target, value, ask.strictness()?), parsed.yaml))
 }

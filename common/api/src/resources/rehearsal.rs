@@ -7,7 +7,7 @@ use atoll_store::{OutcomeKind, Write, WriteBatch, WriteResult};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Plane, Problem,
+    Plane, Problem, counts,
     difference::{self, Difference},
     query::Ask,
 };
@@ -22,6 +22,7 @@ pub(crate) async fn rehearse(
     writes: Vec<Write>,
     title: &'static str,
 ) -> Result<Vec<WriteResult>, Problem> {
+    counts::check(plane, &writes, title)?;
     let batch = WriteBatch::new(ask.actor(), writes);
     let rehearsed = plane.store.rehearse(&batch).await.map_err(|error| Problem::from_store(title, &error))?;
     Ok(rehearsed.results)

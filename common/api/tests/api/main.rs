@@ -11,6 +11,7 @@ mod global_scoped;
 mod history;
 mod idempotency;
 mod instances;
+mod limits;
 mod links;
 mod lists;
 mod matrix;

@@ -1,6 +1,9 @@
 //! Real connections: limits of headers, draining.
 
-use atoll_api::serve::{Scheme, serve};
+use atoll_api::{
+    Limits,
+    serve::{Gate, Hosts, Scheme, serve},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -23,7 +26,8 @@ async fn requests_are_served_with_limits_until_the_stop() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, api.router.clone(), Scheme::Http, stop.clone()));
+    let served =
+        tokio::spawn(serve(listener, api.router.clone(), Scheme::Http, Gate::new(Limits::default(), Hosts::any()), stop.clone()));
     let good = ask(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(good.starts_with("HTTP/1.1 200") && good.contains("\"product\": \"Kuma\""), "{good}");
     let many: String = (0..70).map(|i| format!("h{i}: v\r\n")).collect();

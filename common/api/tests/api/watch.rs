@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use atoll_api::serve::{Scheme, serve};
+use atoll_api::{
+    Limits,
+    serve::{Gate, Hosts, Scheme, serve},
+};
 use atoll_model::{Kind, Labels, Owner, ResourceKey, resource::canonical_json};
 use atoll_store::{Actor, Write, WriteBatch};
 use axum::body::{Body, BodyDataStream};
@@ -32,7 +35,7 @@ impl Events {
         Self::of(api, path, ADMIN, id).await
     }
 
-    async fn of(api: &Api, path: &str, token: &str, id: &str) -> Self {
+    pub(crate) async fn of(api: &Api, path: &str, token: &str, id: &str) -> Self {
         let request = Request::builder().uri(path).header("authorization", format!("Bearer {token}"));
         let request = request.header("last-event-id", id);
         let response = api.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
@@ -189,7 +192,8 @@ async fn a_watch_ends_when_the_plane_stops() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, api.router.clone(), Scheme::Http, stop.clone()));
+    let served =
+        tokio::spawn(serve(listener, api.router.clone(), Scheme::Http, Gate::new(Limits::default(), Hosts::any()), stop.clone()));
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let ask = format!("GET {LIST}?watch=true HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN}\r\n\r\n");
     stream.write_all(ask.as_bytes()).await.unwrap();

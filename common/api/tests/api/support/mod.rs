@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use atoll_api::{
     ADMIN_GROUP, Authenticate, AuthenticationError, Caller, Credential, DataplaneTokenRequest, Info, IssueError, IssueTokens,
-    Plane, PlaneParts, StatusSource, TokenName, UserTokenRequest, ZoneTokenRequest, plane::AdmitAll, router,
+    Limits, Plane, PlaneParts, StatusSource, TokenName, UserTokenRequest, ZoneTokenRequest, plane::AdmitAll, router,
 };
 use atoll_model::{
     Kind, Labels, Owner, ResourceKey, Timestamp, ZoneUid, clock::ManualClock, labels::Viewpoint, resource::canonical_json,
@@ -87,10 +87,21 @@ impl Api {
         Self { _folder: Some(folder), ..Self::over(store, viewpoint, clock) }
     }
 
+    /// A plane with limits of its own, and nothing in it.
+    pub(crate) async fn limited(viewpoint: Viewpoint, limits: Limits) -> Self {
+        let api = Self::of(viewpoint.clone()).await;
+        let limited = Self::within(api.store.clone(), viewpoint, api.clock.clone(), limits);
+        Self { router: limited.router, ..api }
+    }
+
     /// A plane over any store.
     pub(crate) fn over(store: Store, viewpoint: Viewpoint, clock: Arc<ManualClock>) -> Self {
+        Self::within(store, viewpoint, clock, Limits::default())
+    }
+
+    fn within(store: Store, viewpoint: Viewpoint, clock: Arc<ManualClock>, limits: Limits) -> Self {
         let info = Info::new("host".into(), "instance".into(), "cluster".into(), &viewpoint);
-        let plane = Plane::new(PlaneParts {
+        let parts = PlaneParts {
             viewpoint,
             store: store.clone(),
             clock: clock.clone(),
@@ -102,7 +113,8 @@ impl Api {
             info,
             config: json!({"store": {"url": "postgres://atoll:*****@db/atoll"}}),
             ready: Arc::new(|| Ok(())),
-        });
+        };
+        let plane = Plane::within(parts, limits);
         Self { router: router(plane), store, clock, _folder: None }
     }
 
