@@ -27,7 +27,7 @@ struct Place {
 pub(crate) fn judge(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     let corpus = folder.join(CORPUS);
     for case in cases::list(&corpus)? {
-        let outcome = judge_one(&corpus, &case)?;
+        let outcome = Outcome::or_failed(judge_one(&corpus, &case));
         report.add(CORPUS, None, &cases::text(&case, "case"), &outcome);
     }
     Ok(())

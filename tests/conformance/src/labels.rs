@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, path::Path};
 
 use anyhow::Context;
-use atoll_model::{Kind, Scope};
+use atoll_model::Kind;
 use serde_json::{Value, json};
 
 use crate::{
     cases,
-    plane::Plane,
+    plane::{Plane, item_path},
     report::{Outcome, Report},
 };
 
@@ -19,7 +19,7 @@ const ZONE: &str = "kuma-4";
 pub(crate) async fn judge(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     let corpus = folder.join(CORPUS);
     for case in cases::list(&corpus)? {
-        let outcome = judge_one(&corpus, &case).await?;
+        let outcome = Outcome::or_failed(judge_one(&corpus, &case).await);
         report.add(CORPUS, None, &cases::text(&case, "case"), &outcome);
     }
     Ok(())
@@ -37,11 +37,7 @@ async fn judge_one(corpus: &Path, case: &Value) -> anyhow::Result<Outcome> {
     let document: Value = serde_saphyr::from_str(&text)?;
     let kind = cases::text(&document, "type");
     let Ok(kind) = kind.parse::<Kind>() else { return Ok(Outcome::Skipped(format!("there is no kind {kind}"))) };
-    let (row, name) = (kind.descriptor(), cases::text(&document, "name"));
-    let path = match row.scope {
-        Scope::Global => format!("/{}/{name}", row.path),
-        Scope::Mesh => format!("/meshes/{}/{}/{name}", cases::text(&document, "mesh"), row.path),
-    };
+    let path = item_path(kind, &cases::text(&document, "mesh"), &cases::text(&document, "name"));
     let answer = plane.send("PUT", &path, Some(("application/yaml", text))).await?;
     let (status, fields) = golden(&cases::read(&corpus.join(cases::text(case, "expect")))?)?;
     let agrees = answer.status == status && answer.fields() == fields;

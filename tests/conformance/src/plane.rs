@@ -13,7 +13,7 @@ use atoll_api::{
     routes,
 };
 use atoll_model::{
-    Kind, Labels, Name, Owner, ResourceKey, Timestamp, ZoneUid, clock::ManualClock, document::Document, labels,
+    Kind, Labels, Name, Owner, ResourceKey, Scope, Timestamp, ZoneUid, clock::ManualClock, document::Document, labels,
     labels::Viewpoint, resource::canonical_json,
 };
 use atoll_runtime::tasks::Tasks;
@@ -179,6 +179,21 @@ async fn read<B: BodyExt>(response: http::Response<B>) -> Result<Answer, std::co
     let bytes = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let text = || Value::from(String::from_utf8_lossy(&bytes).into_owned());
     Ok(Answer { status, body: serde_json::from_slice(&bytes).unwrap_or_else(|_| text()) })
+}
+
+/// The path of one resource.
+pub(crate) fn item_path(kind: Kind, mesh: &str, name: &str) -> String {
+    let row = kind.descriptor();
+    match row.scope {
+        Scope::Global => format!("/{}/{}", row.path, segment(name)),
+        Scope::Mesh => format!("/meshes/{}/{}/{}", segment(mesh), row.path, segment(name)),
+    }
+}
+
+/// A name as one part of a path.
+fn segment(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// What a URI cannot hold as it is.

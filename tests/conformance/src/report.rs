@@ -14,6 +14,11 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// A case that cannot be read or asked fails, and the next is judged.
+    pub(crate) fn or_failed(judged: anyhow::Result<Self>) -> Self {
+        judged.unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")))
+    }
+
     /// Passed if nothing speaks against it.
     pub(crate) fn of(fault: Option<String>) -> Self {
         fault.map_or(Outcome::Passed, Outcome::Failed)

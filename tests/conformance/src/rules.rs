@@ -37,17 +37,21 @@ pub(crate) fn judge(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     for name in ["rules", "matchers"] {
         let corpus = folder.join(name);
         for case in cases::list(&corpus)? {
-            let mut inputs = BTreeMap::new();
-            for (input, path) in case["inputs"].as_object().into_iter().flatten() {
-                inputs.insert(input.clone(), cases::documents(&corpus.join(path.as_str().unwrap_or_default()))?);
-            }
             for path in case["expect"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                let golden = cases::documents(&corpus.join(path))?.into_iter().next().unwrap_or_default();
-                report.add(name, None, path, &guarded(path, &inputs, golden));
+                report.add(name, None, path, &Outcome::or_failed(read_and_judge(&corpus, &case, path)));
             }
         }
     }
     Ok(())
+}
+
+fn read_and_judge(corpus: &Path, case: &Value, path: &str) -> anyhow::Result<Outcome> {
+    let mut inputs = BTreeMap::new();
+    for (input, path) in case["inputs"].as_object().into_iter().flatten() {
+        inputs.insert(input.clone(), cases::documents(&corpus.join(path.as_str().unwrap_or_default()))?);
+    }
+    let golden = cases::documents(&corpus.join(path))?.into_iter().next().unwrap_or_default();
+    Ok(guarded(path, &inputs, golden))
 }
 
 /// A case that has no place where the others have one fails, and the next is judged.

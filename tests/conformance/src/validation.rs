@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, path::Path};
 
 use atoll_model::{Kind, Scope, names};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     cases,
-    plane::Plane,
+    plane::{Plane, item_path},
     quirks,
     report::{Outcome, Report},
 };
@@ -25,7 +25,7 @@ pub(crate) async fn judge(folder: &Path, report: &mut Report) -> anyhow::Result<
     let plane = Plane::zone("zone", false).await?;
     for case in cases {
         let (name, kind) = (cases::text(&case, "case"), cases::text(&case, "kind"));
-        let outcome = judge_one(&plane, &corpus, &case, &name, &kind).await?;
+        let outcome = Outcome::or_failed(judge_one(&plane, &corpus, &case, &name, &kind).await);
         report.add(CORPUS, Some(&kind), &name, &outcome);
     }
     Ok(())
@@ -67,15 +67,11 @@ async fn answer(plane: &Plane, kind: &str, text: &str) -> anyhow::Result<Result<
     let Ok(kind) = kind.parse::<Kind>() else { return Ok(Err(format!("there is no kind {kind}"))) };
     let document: Value = serde_saphyr::from_str(text)?;
     let row = kind.descriptor();
-    let (mesh, name) = (cases::text(&document, "mesh"), cases::text(&document, "name"));
-    let path = match row.scope {
-        Scope::Global => format!("/{}/{name}", row.path),
-        Scope::Mesh => format!("/meshes/{mesh}/{}/{name}", row.path),
-    };
+    let mesh = Some(cases::text(&document, "mesh")).filter(|mesh| !mesh.is_empty()).unwrap_or_else(|| MESH.to_owned());
     if row.scope == Scope::Mesh {
-        let mesh = serde_json::json!({"type": "Mesh", "name": if mesh.is_empty() { MESH.to_owned() } else { mesh }});
-        plane.load(vec![mesh]).await?.map_err(anyhow::Error::msg)?;
+        plane.load(vec![json!({"type": "Mesh", "name": mesh})]).await?.map_err(anyhow::Error::msg)?;
     }
+    let path = item_path(kind, &mesh, &cases::text(&document, "name"));
     let answer = plane.send("PUT", &format!("{path}?dry_run=true"), Some(("application/yaml", text.to_owned()))).await?;
     match answer.status {
         200 | 201 => Ok(Ok(None)),
