@@ -5,7 +5,10 @@ use axum::body::Body;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, timeout, zone_uid};
+use crate::{
+    support::{Answer, Api, timeout, zone_uid},
+    watch::Events,
+};
 
 /// Gives user `name` a role of these rules.
 async fn give_role(api: &Api, name: &str, rules: Value) {
@@ -66,6 +69,32 @@ async fn lists_counts_and_pages_show_only_what_may_be_seen() {
     let absent = get(&api, "eve", "/meshes/default/meshtimeouts/team-c").await.expect(404);
     assert_eq!(told(&hidden), told(&absent));
     get(&api, "eve", "/meshes").await.expect(403);
+}
+
+#[tokio::test]
+async fn watches_tell_nothing_of_what_is_hidden() {
+    let api = scene().await;
+    let rules = json!([{"types": ["MeshTimeout"], "mesh": "default", "names": ["team-a*"], "access": ["WATCH"]}]);
+    give_role(&api, "eve", rules).await;
+    get(&api, "eve", "/meshtimeouts").await.expect(403);
+    let mut events = Events::of(&api, "/meshtimeouts?watch=true", "user:eve", "").await;
+    let (event, data) = events.next().await;
+    assert_eq!((event.as_str(), &data["name"], &data["mesh"]), ("put", &json!("team-a"), &json!("default")));
+    assert_eq!(events.next().await.0, "revision");
+    // Written, changed and removed out of their sight; then within.
+    for (mesh, name) in [("default", "team-b"), ("other", "team-a")] {
+        let path = format!("/meshes/{mesh}/meshtimeouts/{name}");
+        api.put(&path, serde_json::from_str(&timeout(name, mesh).to_string().replace("1h", "2h")).unwrap()).await.expect(200);
+        api.delete(&path).await.expect(200);
+    }
+    api.delete("/meshes/default/meshtimeouts/team-a").await.expect(200);
+    let told = loop {
+        let (event, data) = events.next().await;
+        if event != "revision" {
+            break (event, data["name"].clone(), data["mesh"].clone());
+        }
+    };
+    assert_eq!(told, ("delete".to_owned(), json!("team-a"), json!("default")));
 }
 
 #[tokio::test]
