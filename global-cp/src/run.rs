@@ -30,7 +30,7 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::{
-    Config, ConfigError, first_start,
+    Config, ConfigError, StoreAddress, first_start,
     metrics::{ApiMetrics, LinkMetrics},
     operator,
     overview::Overview,
@@ -200,6 +200,7 @@ async fn assemble(
     let oidc = config.oidc.settings().map_err(ConfigError::Oidc)?.map(|settings| Oidc::new(settings, clock.clone()));
     let oidc = oidc.transpose().map_err(|fault| ConfigError::Oidc(fault.into()))?;
     let tokens = GlobalTokens::new(registry.clone()).with_oidc(oidc.clone());
+    let tokens = tokens.on_shared(matches!(config.store_address(), StoreAddress::Postgres(_)));
     let servers = Servers::new(registry.clone(), server_names(config))?;
     let ports = Ports::bind(config, &servers, keys.ca.cert_pem()).await?;
     let addresses = ports.addresses()?;

@@ -33,6 +33,8 @@ pub struct GlobalTokens {
     registry: ZoneRegistry,
     table: KeyTable,
     oidc: Option<Oidc>,
+    /// Whether others revoke tokens in the same store: who has it alone knows of every revocation.
+    shared: bool,
     /// Since when the store does not answer, as far as somebody asked.
     blind_since: Arc<Mutex<Option<Timestamp>>>,
 }
@@ -41,13 +43,19 @@ impl GlobalTokens {
     /// Works with the registry's keys.
     pub fn new(registry: ZoneRegistry) -> Self {
         let table = KeyTable::new([registry.keys().tokens.public().clone()]);
-        Self { registry, table, oidc: None, blind_since: Arc::default() }
+        Self { registry, table, oidc: None, shared: false, blind_since: Arc::default() }
     }
 
     /// The same, which takes the tokens of an identity provider, too.
     #[must_use]
     pub fn with_oidc(self, oidc: Option<Oidc>) -> Self {
         Self { oidc, ..self }
+    }
+
+    /// The same, on a store that other instances write, too.
+    #[must_use]
+    pub fn on_shared(self, shared: bool) -> Self {
+        Self { shared, ..self }
     }
 
     fn is_revoked(&self, id: &str) -> bool {
@@ -57,7 +65,7 @@ impl GlobalTokens {
     /// Refuses who comes anew when nobody knows which tokens were revoked meanwhile.
     fn refuse_blind(&self) -> Result<(), AuthenticationError> {
         let (now, mut since) = (self.registry.now(), self.blind_since.lock().unwrap_or_else(PoisonError::into_inner));
-        if self.registry.store().is_available() {
+        if !self.shared || self.registry.store().is_available() {
             *since = None;
             return Ok(());
         }
