@@ -226,10 +226,12 @@ pub(crate) fn time(at: Timestamp) -> String {
 
 /// The name in answers: bare for the plane's own resources, meshes and zones, Kuma's alias for all others.
 pub(crate) fn shown_name(plane: &Plane, table: &TableSnapshot, key: &ResourceKey) -> String {
-    if key.owner == plane.viewpoint.owner() || keeps_its_name(key.kind) {
-        return key.name.to_string();
-    }
-    alias_of(plane, table, key)
+    if has_alias(plane, key) { alias_of(plane, table, key) } else { key.name.to_string() }
+}
+
+/// Whether a resource is shown under another name than its author gave it.
+pub(crate) fn has_alias(plane: &Plane, key: &ResourceKey) -> bool {
+    key.owner != plane.viewpoint.owner() && !keeps_its_name(key.kind)
 }
 
 /// The alias of a resource of another plane.

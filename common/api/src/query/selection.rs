@@ -107,7 +107,8 @@ fn tags(query: &Parameters) -> Vec<(String, String)> {
 
 /// Whether the name in answers, or the one that its author gave, contains a text.
 fn is_named(plane: &Plane, table: &TableSnapshot, resource: &Resource, part: &str) -> bool {
-    resource.key.name.contains(part) || present::shown_name(plane, table, &resource.key).contains(part)
+    resource.key.name.contains(part)
+        || (present::has_alias(plane, &resource.key) && present::alias_of(plane, table, &resource.key).contains(part))
 }
 
 /// Whether a label contains a text; `*` stands for any.

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use atoll_model::labels::Viewpoint;
-use atoll_store::testing::TestStore;
+use atoll_runtime::tasks::Tasks;
+use atoll_store::{
+    Store, StoreConfig,
+    testing::{self, Postgres, TestStore},
+};
 use http::Method;
 use serde_json::json;
 
@@ -80,4 +84,33 @@ async fn a_watch_goes_on_at_the_other_instance() {
     assert_eq!((event.as_str(), &data["name"]), ("delete", &json!("all")));
     let mut back = Events::resume(&here, "/meshtimeouts?watch=true", &events.id).await;
     assert_eq!(back.next().await.0, "revision", "an id of one instance is good at the other");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_is_not_continued_in_a_database_that_went_back() {
+    let server = Postgres::start().await.unwrap();
+    let config = StoreConfig::Postgres { url: server.database().await.unwrap() };
+    let clock = testing::clock();
+    let store = Store::open(config, clock.clone(), &Tasks::new()).await.unwrap();
+    let api = Api::over(store, Viewpoint::Global, clock);
+    api.put("/meshes/default", json!({"type": "Mesh", "name": "default"})).await.expect(201);
+    api.put(PATH, timeout("all", "default")).await.expect(201);
+    let mut events = Events::open(&api, "/meshtimeouts?watch=true").await;
+    assert_eq!(events.next().await.0, "put");
+    assert_eq!(events.next().await.0, "revision");
+    let seen = events.id.clone();
+    // As after a failover to a server that lacks the last commit.
+    let lost =
+        "DELETE FROM history WHERE revision > 1; DELETE FROM resources WHERE revision > 1; UPDATE counter SET revision = 1";
+    api.store.execute(lost).await.unwrap();
+    server.kill();
+    server.restart().await.unwrap();
+    let again = async || api.put("/meshes/new", json!({"type": "Mesh", "name": "new"})).await.status.as_u16();
+    while ![200, 201].contains(&again().await) {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(events.next().await.0, "gone");
+    let mut back = Events::resume(&api, "/meshtimeouts?watch=true", &seen).await;
+    assert_eq!(back.next().await.0, "gone", "the same revision is another change now");
+    assert_eq!(Events::open(&api, "/meshtimeouts?watch=true").await.next().await.0, "revision", "the list has nothing left");
 }
