@@ -56,7 +56,8 @@ async fn other_content_types_are_refused_and_none_is_guessed() {
         assert!(answer.json()["detail"].as_str().unwrap().contains("application/yaml"));
     }
     api.call(http::Method::PUT, PATH, &[], body).await.expect(201);
-    let yaml = "type: MeshTimeout\nmesh: default\nname: all\nspec: {to: [{targetRef: {kind: Mesh}, default: {idleTimeout: 2h}}]}\n";
+    let yaml =
+        "type: MeshTimeout\nmesh: default\nname: all\nspec: {to: [{targetRef: {kind: Mesh}, default: {idleTimeout: 2h}}]}\n";
     api.call(http::Method::PUT, PATH, &[], yaml.to_owned()).await.expect(200);
 }
 

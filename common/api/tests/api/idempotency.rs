@@ -66,9 +66,7 @@ async fn a_repeated_apply_tells_the_same_of_each_document() {
         timeout("all", "default"), {"type": "Mesh", "name": "BAD"}, timeout("x", "nope"), {"type": "Mesh", "name": "default"},
     ]);
     let headers = [("content-type", "application/json"), ("idempotency-key", "bulk")];
-    let apply = || {
-        api.call(Method::POST, "/_apply?atomic=false", &headers, list.to_string())
-    };
+    let apply = || api.call(Method::POST, "/_apply?atomic=false", &headers, list.to_string());
     let first = apply().await.expect(200);
     let results = |answer: &Answer| -> Vec<String> {
         let results = answer.json()["results"].as_array().unwrap().clone();

@@ -147,7 +147,9 @@ async fn a_list_shows_each_resource_as_get_does() {
         let indented: Vec<_> = item.trim_end().lines().map(|line| format!("  {line}")).collect();
         assert!(list.contains(&indented.join("\n")), "{list}");
     }
-    assert!(list.starts_with("{\n \"total\": 3,\n \"items\": [\n  {\n   \"type\"") && list.ends_with("\n ],\n \"next\": null\n}\n"));
+    assert!(
+        list.starts_with("{\n \"total\": 3,\n \"items\": [\n  {\n   \"type\"") && list.ends_with("\n ],\n \"next\": null\n}\n")
+    );
     let empty = api.get("/meshes/default/meshtlses").await.expect(200).text;
     assert_eq!(empty, "{\n \"total\": 0,\n \"items\": [],\n \"next\": null\n}\n");
     // What changed is shown at once, whatever was rendered before.
