@@ -7,6 +7,7 @@ mod diff;
 mod kumactl;
 mod prune;
 mod reads;
+mod revocations;
 mod round_trip;
 mod scene;
 

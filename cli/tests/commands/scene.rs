@@ -85,6 +85,14 @@ impl Scene {
         }
     }
 
+    /// Where global listens.
+    pub(crate) fn global_addresses(&self) -> atoll_global_cp::Addresses {
+        match self.running.as_ref().unwrap() {
+            Plane::Global(running) => running.addresses,
+            Plane::Zone(_) => panic!("a zone"),
+        }
+    }
+
     /// Where global answers without TLS.
     pub(crate) fn plain_address(&self) -> std::net::SocketAddr {
         match self.running.as_ref().unwrap() {
