@@ -32,6 +32,10 @@ enum Cut {
     Late = 3,
 }
 
+/// Added to a cut: after it the proxy carries nothing any more.
+const AND_DIE: u8 = 0x40;
+const DEAD: u8 = 0x80;
+
 /// Stands between a store and its database.
 struct Proxy {
     dir: tempfile::TempDir,
@@ -46,11 +50,19 @@ impl Proxy {
         let honest = next.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, server.clone(), honest.clone()));
+                if honest.load(Ordering::SeqCst) != DEAD {
+                    tokio::spawn(carry(client, server.clone(), honest.clone()));
+                }
             }
         });
         Self { dir, next }
     }
+}
+
+/// The cut that comes now.
+fn take(next: &AtomicU8) -> u8 {
+    let after = |cut: u8| Some(if cut & AND_DIE != 0 { DEAD } else { 0 });
+    next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, after).unwrap_or_default() & !AND_DIE
 }
 
 /// Carries bytes both ways until one side ends or the cut comes.
@@ -62,7 +74,7 @@ async fn carry(mut client: UnixStream, server: String, next: Arc<AtomicU8>) {
             read = client.read(&mut up) => {
                 let Ok(length @ 1..) = read else { return };
                 let message = &up[..length];
-                let cut = if message.windows(6).any(|part| part == b"cut-me") { next.swap(0, Ordering::SeqCst) } else { 0 };
+                let cut = if message.windows(6).any(|part| part == b"cut-me") { take(&next) } else { 0 };
                 if cut == Cut::Message as u8 {
                     return;
                 }
@@ -75,6 +87,16 @@ async fn carry(mut client: UnixStream, server: String, next: Arc<AtomicU8>) {
                 }
                 server.write_all(message).await.unwrap();
                 if cut == Cut::Answer as u8 {
+                    // The message may come in parts; the answer begins when it is whole.
+                    loop {
+                        tokio::select! {
+                            _answer = server.read(&mut down) => return,
+                            read = client.read(&mut up) => match read {
+                                Ok(length @ 1..) => server.write_all(&up[..length]).await.unwrap(),
+                                _ => break,
+                            },
+                        }
+                    }
                     let _answer = server.read(&mut down).await;
                     return;
                 }
@@ -142,6 +164,39 @@ async fn a_request_whose_connection_is_cut_is_done_once_and_audited_once() {
         assert_eq!(store.verify_audit().await.unwrap().broken, None);
         write(&store, put("last", "{}")).await.unwrap();
         assert_eq!(store.verify_audit().await.unwrap().broken, None, "a chain goes on after the cut");
+    }
+}
+
+/// P2: the instance dies between the commit and its answer, or just before the commit; the client repeats on another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_of_an_instance_that_died_is_done_once() {
+    for (cut, done) in [(Cut::Answer, true), (Cut::Message, false)] {
+        let straight = Postgres::shared().await.unwrap().database().await.unwrap();
+        let (base, socket) = straight.split_once("?host=").unwrap();
+        let proxy = Proxy::before(format!("{socket}/.s.PGSQL.5432"));
+        let url = format!("{base}?host={}", proxy.dir.path().display());
+        let once = Once { subject: "user:ada".to_owned(), key: "k".to_owned(), request: [1; 32] };
+        let batch = WriteBatch::one(Actor::recorded("user:cut-me", None), put("new", "{}")).once(once);
+
+        // Opened first: what opens while the other one commits makes it try again.
+        let tasks = Tasks::new();
+        let other = Store::open(StoreConfig::Postgres { url: straight }, clock(), &tasks).await.unwrap();
+        let dying = tokio::runtime::Runtime::new().unwrap();
+        let asked = batch.clone();
+        proxy.next.store(cut as u8 | AND_DIE, Ordering::SeqCst);
+        dying.spawn(async move {
+            let store = Store::open(StoreConfig::Postgres { url }, clock(), &Tasks::new()).await.unwrap();
+            let _never_answered = store.commit(asked).await;
+        });
+        eventually("the cut comes", async || proxy.next.load(Ordering::SeqCst) == DEAD).await;
+        let rows = async || other.audit(&AuditFilter::default()).await.unwrap().len();
+        eventually("the server has done what it got", async || rows().await == usize::from(done)).await;
+        dying.shutdown_background();
+        let again = other.commit(batch.clone()).await.unwrap();
+        assert_eq!((again.revision, again.repeated.is_some()), (Revision(1), done));
+        assert_eq!(other.commit(batch).await.unwrap().revision, Revision(1));
+        assert_eq!(other.audit(&AuditFilter::default()).await.unwrap().len(), 1);
+        assert_eq!(other.verify_audit().await.unwrap().broken, None);
     }
 }
 
