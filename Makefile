@@ -5,7 +5,7 @@ ENVOY_VERSION := 1.40.0
 ENVOY_CACHE := $(CURDIR)/.cache/envoy/envoy
 BINARIES := atoll atoll-dp global-cp zone-cp
 
-.PHONY: help build envoy postgres fmt clippy test lab lab-check lab-programs conformance fuzz
+.PHONY: help build envoy postgres schemathesis schemathesis-installed fmt clippy test lab lab-check lab-programs conformance fuzz
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -20,15 +20,22 @@ envoy: ## fetch Envoy into the project's cache, unless ENVOY or PATH has one
 postgres: ## see to it that Postgres' binaries are there
 	@deploy/need-postgres.sh
 
+schemathesis-installed: ## install schemathesis into the project's cache
+	@tests/schemathesis/install.sh
+
 fmt: ## check the format
 	$(CARGO) fmt --all --check
 
 clippy: ## lints, warnings are errors
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-test: fmt envoy postgres clippy ## all that must hold before a change lands
+test: fmt envoy postgres schemathesis-installed clippy ## all that must hold before a change lands
 	$(CARGO) build --locked --workspace --bins
 	ENVOY="$$(deploy/fetch-envoy.sh --where)" $(CARGO) test --locked --workspace
+	tests/schemathesis/run.sh
+
+schemathesis: build ## hold a live global and zone to their OpenAPI documents
+	@tests/schemathesis/run.sh
 
 # Envoy is fetched while the programs are built; what either prints is seen, and either may fail.
 lab-programs:

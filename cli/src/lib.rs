@@ -21,6 +21,7 @@ pub mod context;
 pub mod delete;
 pub mod describe;
 pub mod diff;
+pub mod docs;
 pub mod get;
 pub mod history;
 pub mod kinds;
@@ -86,6 +87,8 @@ pub enum Command {
     /// Say what planes leave to people: held deletions, another history.
     #[command(subcommand)]
     Zone(zone::Zone),
+    /// Save the page that shows the plane's REST API.
+    Docs(docs::Docs),
     /// Run two clouds on this machine, with real Envoys.
     #[command(subcommand)]
     Lab(lab::Command),
@@ -110,6 +113,7 @@ pub async fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::
         Command::Token(command) => command.run(&connection, out).await,
         Command::Check(command) => command.run(&connection, out).await,
         Command::Zone(command) => command.run(&connection, out, err).await,
+        Command::Docs(command) => command.run(&connection, out).await,
         Command::Lab(command) => lab::run(command, &connection).await.map(|()| ExitCode::SUCCESS),
         Command::Completion(command) => command.run(out),
     }

@@ -17,6 +17,7 @@ mod apply;
 pub mod body;
 mod counts;
 mod difference;
+mod docs;
 mod kuma_gaps;
 pub mod limits;
 mod links;

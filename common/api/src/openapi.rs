@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use atoll_model::{Kind, labels::Viewpoint};
 use utoipa::openapi::{
-    ContentBuilder, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref, RefOr, Required,
-    ResponseBuilder, Schema,
+    ContentBuilder, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref, RefOr,
+    Required, ResponseBuilder, Schema,
     header::HeaderBuilder,
     path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn},
     request_body::RequestBodyBuilder,
@@ -47,7 +47,8 @@ pub fn document(viewpoint: &Viewpoint) -> OpenApi {
         .description(Some(about))
         .license(Some(license))
         .build();
-    let components = common().into_iter().fold(components(), |components, (name, about)| components.response(name, problem(about)));
+    let components =
+        common().into_iter().fold(components(), |components, (name, about)| components.response(name, problem(about)));
     OpenApiBuilder::new().info(info).paths(paths.build()).components(Some(components.build())).build()
 }
 
@@ -77,6 +78,7 @@ fn is_offered(viewpoint: &Viewpoint, route: &Route) -> bool {
     match route.shape {
         Shape::Put(kind) | Shape::Delete(kind) => viewpoint.may_write(kind),
         Shape::System
+        | Shape::Text(_)
         | Shape::Item(_)
         | Shape::History(_)
         | Shape::List(_)
@@ -109,6 +111,10 @@ fn operation(route: &Route) -> Operation {
     }
     operation = match route.shape {
         Shape::System => operation.response("200", json_answer("Done.", free_object())),
+        Shape::Text(kind) => {
+            let content = ContentBuilder::new().schema(Some(text_schema())).build();
+            operation.response("200", ResponseBuilder::new().description("Done.").content(kind, content).build())
+        }
         Shape::Item(kind) => item(operation, kind),
         Shape::Overview(_) => read(operation).response("200", json_answer("The resource and how it fares.", free_object())),
         Shape::ByKri => conditional(read(operation)).response("200", tagged(json_answer("The resource.", free_object()))),
@@ -138,10 +144,7 @@ fn operation(route: &Route) -> Operation {
             .response("403", Ref::from_response_name("Denied"))
             .response("429", Ref::from_response_name("TooMany"));
     }
-    operation
-        .response("400", Ref::from_response_name("Invalid"))
-        .response("503", Ref::from_response_name("Unavailable"))
-        .build()
+    operation.response("400", Ref::from_response_name("Invalid")).response("503", Ref::from_response_name("Unavailable")).build()
 }
 
 /// Answers that many operations give.
@@ -157,7 +160,10 @@ fn common() -> [(&'static str, &'static str); 11] {
         ("TooMany", "Too many requests, or too many failed tokens: wait as `Retry-After` says."),
         ("TooSlow", "The body did not arrive within 30 s."),
         ("NotRead", "The body is neither JSON nor YAML."),
-        ("Unavailable", "A part of the plane cannot be reached, or has not come to `min-revision`: try again after `Retry-After`."),
+        (
+            "Unavailable",
+            "A part of the plane cannot be reached, or has not come to `min-revision`: try again after `Retry-After`.",
+        ),
     ]
 }
 
@@ -179,9 +185,7 @@ fn read(operation: OperationBuilder) -> OperationBuilder {
 fn conditional(operation: OperationBuilder) -> OperationBuilder {
     let about = "ETags of what the client has.";
     let not_modified = ResponseBuilder::new().description("The client has it already.").build();
-    operation
-        .parameter(parameter("If-None-Match", ParameterIn::Header, text_schema(), about))
-        .response("304", not_modified)
+    operation.parameter(parameter("If-None-Match", ParameterIn::Header, text_schema(), about)).response("304", not_modified)
 }
 
 fn item(operation: OperationBuilder, kind: Kind) -> OperationBuilder {
@@ -201,18 +205,27 @@ fn list(operation: OperationBuilder, kind: Kind, shape: Shape) -> OperationBuild
         .parameter(parameter("filter[labels.KEY]", ParameterIn::Query, text_schema(), "Only with this label; repeatable."));
     if kind == Kind::Dataplane {
         let about = "Only delegated gateways (true, delegated), or none of them (false).";
-        operation = operation
-            .parameter(parameter("gateway", ParameterIn::Query, text_schema(), about))
-            .parameter(parameter("tag", ParameterIn::Query, text_schema(), "KEY:TEXT, only with a label that contains it."));
+        operation = operation.parameter(parameter("gateway", ParameterIn::Query, text_schema(), about)).parameter(parameter(
+            "tag",
+            ParameterIn::Query,
+            text_schema(),
+            "KEY:TEXT, only with a label that contains it.",
+        ));
     }
     let mut answer = json_answer("A page, ordered by mesh and name.", page(kind));
     if matches!(shape, Shape::List(_)) {
-        let events = ContentBuilder::new().schema(Some(text_schema())).example(Some(EVENTS.into())).build();
+        let event = object(&[("id", text_schema()), ("event", text_schema()), ("data", text_schema())], &["event", "data"]);
+        let events = ContentBuilder::new().schema(Some(event)).example(Some(EVENTS.into())).build();
         answer.content.insert("text/event-stream".to_owned(), events.into());
         operation = operation
             .parameter(parameter("watch", ParameterIn::Query, flag(), WATCH))
             .parameter(parameter("since", ParameterIn::Query, text_schema(), "Of a watch: the place after which it begins."))
-            .parameter(parameter("Last-Event-ID", ParameterIn::Header, text_schema(), "The same; what a client that returns sends."));
+            .parameter(parameter(
+                "Last-Event-ID",
+                ParameterIn::Header,
+                text_schema(),
+                "The same; what a client that returns sends.",
+            ));
     }
     operation.response("200", answer)
 }
@@ -289,15 +302,11 @@ fn token(operation: OperationBuilder) -> OperationBuilder {
 }
 
 fn revoke(operation: OperationBuilder) -> OperationBuilder {
-    let body = object(
-        &[("token", text_schema()), ("jti", text_schema()), ("until", text_schema()), ("reason", text_schema())],
-        &[],
-    );
+    let body =
+        object(&[("token", text_schema()), ("jti", text_schema()), ("until", text_schema()), ("reason", text_schema())], &[]);
     let content = ContentBuilder::new().schema(Some(body)).build();
     operation
-        .request_body(Some(
-            RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True)).build(),
-        ))
+        .request_body(Some(RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True)).build()))
         .response("200", json_answer("The token does not hold any more.", free_object()))
         .response("409", problem("Too many tokens are revoked already."))
 }
@@ -314,9 +323,7 @@ fn audit(operation: OperationBuilder) -> OperationBuilder {
         ("since", text_schema(), "Only since this time (RFC 3339)."),
     ]
     .into_iter()
-    .fold(operation, |operation, (name, schema, about)| {
-        operation.parameter(parameter(name, ParameterIn::Query, schema, about))
-    })
+    .fold(operation, |operation, (name, schema, about)| operation.parameter(parameter(name, ParameterIn::Query, schema, about)))
     .response("200", json_answer("A page.", free_object()))
 }
 

@@ -15,7 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     Plane, Problem,
     access::{self, Operation, Subject, Verb},
-    apply, kuma_gaps, links, pace,
+    apply, docs, kuma_gaps, links, pace,
     problem::title,
     query::Ask,
     resources, system, tokens,
@@ -28,6 +28,8 @@ mod kinds;
 pub enum Shape {
     /// Gives an object about the plane.
     System,
+    /// Gives a text of this content type.
+    Text(&'static str),
     /// Gives one resource.
     Item(Kind),
     /// Gives a page of resources, or their changes.
@@ -124,6 +126,7 @@ async fn unknown_method(State(plane): State<Plane>, mut request: Request) -> Res
 /// Every row, in the order of the OpenAPI document.
 pub fn table() -> Vec<Route> {
     let mut rows = about_the_plane();
+    rows.extend(docs::rows());
     rows.extend(many_kinds());
     rows.extend(links::rows());
     rows.extend(access::rows());

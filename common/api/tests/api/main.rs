@@ -6,6 +6,7 @@ mod access;
 mod apply;
 mod bad_input;
 mod body_names;
+mod docs;
 mod dry_run;
 mod global_scoped;
 mod history;
