@@ -174,8 +174,8 @@ impl AuditFilter {
     }
 }
 
-/// Where a row stands in its chain. Each start of an instance and each of its reconnections begins two: one of what was done,
-/// one of what was refused.
+/// Where a row stands in its chain. Each start of an instance, and each of its failures to write, begins chains anew: one of
+/// what was done to resources, one of what was done beside them, one of what was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The chain.
