@@ -5,6 +5,7 @@ mod access;
 mod credentials;
 mod first_start;
 mod instances;
+mod ports;
 mod program;
 mod refusals;
 mod support;

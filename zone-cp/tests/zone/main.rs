@@ -6,6 +6,7 @@ mod certificates;
 mod changes;
 mod envoy;
 mod plane;
+mod ports;
 mod readiness;
 mod refusals;
 mod restart;
