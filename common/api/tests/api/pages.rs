@@ -74,7 +74,7 @@ async fn walk(start: BTreeSet<u8>, between: Vec<Vec<Other>>, size: usize, filter
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn pages_hang_together_whatever_others_write(
         start in prop::collection::btree_set(0..60_u8, 1..40),
