@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use atoll_api::access::DeniedCounts;
+use atoll_api::{access::DeniedCounts, serve::Gate};
 use atoll_link::GlobalLink;
 use atoll_model::Clock;
 use atoll_runtime::metrics::{counters, gauges, label};
@@ -12,12 +12,17 @@ use crate::zones::online;
 
 /// Reads how often requests were turned away.
 #[derive(Debug)]
-pub(crate) struct ApiMetrics(pub(crate) Arc<DeniedCounts>);
+pub(crate) struct ApiMetrics {
+    pub(crate) denied: Arc<DeniedCounts>,
+    pub(crate) gate: Gate,
+}
 
 impl Collector for ApiMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let rows = self.0.shown().map(|(decision, count)| (label("decision", decision), count));
-        counters(&mut encoder, "atoll_api_denied", "Requests that were turned away", rows)
+        let rows = self.denied.shown().map(|(decision, count)| (label("decision", decision), count));
+        counters(&mut encoder, "atoll_api_denied", "Requests that were turned away", rows)?;
+        let rows = self.gate.shed().shown().map(|(what, count)| (label("what", what), count));
+        counters(&mut encoder, "atoll_api_shed", "What was turned away because there was too much of it", rows)
     }
 }
 

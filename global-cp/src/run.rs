@@ -365,7 +365,7 @@ impl Ports {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(StoreMetrics::new(plane.store.clone())));
         registry.register_collector(Box::new(LinkMetrics { link: link.clone(), clock }));
-        registry.register_collector(Box::new(ApiMetrics(plane.denied_counts())));
+        registry.register_collector(Box::new(ApiMetrics { denied: plane.denied_counts(), gate: gate.clone() }));
         let ready = plane.ready.clone();
         let shown = Diagnostics {
             ready: Arc::new(move || ready().map_or_else(Readiness::NotReady, |()| Readiness::Ready)),

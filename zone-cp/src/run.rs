@@ -8,7 +8,6 @@ use std::{
 
 use atoll_api::{
     Info, Plane, PlaneParts,
-    access::DeniedCounts,
     serve::{self, Gate, Hosts, Scheme},
 };
 use atoll_link::{LinkStatus, ZoneConfig, ZoneLink};
@@ -144,8 +143,8 @@ async fn start(config: &Config, shutdown: &Shutdown, tasks: Tasks, of_store: Tas
     answers.watch_proxies(ProxyViews { runners: status.runners.clone(), envoys: status.envoys.clone() });
     let status = Arc::new(status);
     base.tell_insights(own_link.link.as_ref(), status.clone());
-    let denied = base.serve_rest(listeners.rest, listeners.rest_tls, tokens, (status, own_link), &health);
-    register(&registry, (metrics, ApiMetrics(denied)), &base.store);
+    let api = base.serve_rest(listeners.rest, listeners.rest_tls, tokens, (status, own_link), &health);
+    register(&registry, (metrics, api), &base.store);
 
     let Base { tasks, store, zone, .. } = base;
     tasks.spawn("store.prune", prune(store.clone(), shutdown.soft()));
@@ -295,7 +294,7 @@ impl Base<'_> {
         tokens: ZoneTokens,
         (status, own_link): (Arc<ZoneStatus>, OwnLink),
         health: &Health,
-    ) -> Arc<DeniedCounts> {
+    ) -> ApiMetrics {
         let (config, store, health) = (self.config, &self.store, health.clone());
         let parts = PlaneParts {
             viewpoint: self.viewpoint.clone(),
@@ -315,8 +314,8 @@ impl Base<'_> {
         let (router, stop) = (atoll_api::router(plane), self.shutdown.soft());
         let gate = Gate::new(config.limits, Hosts::of(listeners::dialled(config)));
         self.tasks.spawn("rest", serve::serve(rest, router.clone(), Scheme::Http, gate.clone(), stop.clone()));
-        self.tasks.spawn("rest.tls", serve::serve(rest_tls, router, Scheme::Https, gate, stop));
-        denied
+        self.tasks.spawn("rest.tls", serve::serve(rest_tls, router, Scheme::Https, gate.clone(), stop));
+        ApiMetrics { denied, gate }
     }
 }
 

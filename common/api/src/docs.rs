@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, on},
 };
+use bytes::Bytes;
 use http::{Method, StatusCode, header};
 
 use crate::{
@@ -42,14 +43,19 @@ pub(crate) fn rows() -> Vec<Route> {
 }
 
 fn document(plane: &Plane) -> Result<Response, Problem> {
-    Ok(negotiate::json(StatusCode::OK, &value(plane)?))
+    Ok(negotiate::json_text(StatusCode::OK, bytes(plane)?))
 }
 
-fn value(plane: &Plane) -> Result<serde_json::Value, Problem> {
-    openapi::value(&plane.viewpoint).map_err(|error| {
+/// The document, made once.
+fn bytes(plane: &Plane) -> Result<Bytes, Problem> {
+    if let Some(made) = plane.openapi().get() {
+        return Ok(made.clone());
+    }
+    let value = openapi::value(&plane.viewpoint).map_err(|error| {
         tracing::error!(%error, "the OpenAPI document cannot be written");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error", "the document cannot be written")
-    })
+    })?;
+    Ok(plane.openapi().get_or_init(|| negotiate::pretty(&value)).clone())
 }
 
 /// The page; style and script are files of their own, since no script may stand in a page of a plane.
@@ -64,7 +70,8 @@ fn shell(_: &Plane) -> Result<String, Problem> {
 /// The page as a file: everything stands in it.
 fn offline(plane: &Plane) -> Result<String, Problem> {
     // `</` would end the element in which the document stands.
-    let document = value(plane)?.to_string().replace("</", "<\\/");
+    let document = bytes(plane)?;
+    let document = String::from_utf8_lossy(&document).replace("</", "<\\/");
     Ok(PAGE
         .replace("<!--style-->", &format!("<style>\n{STYLE}</style>"))
         .replace("<!--script-->", &format!("<script>\n{SCRIPT}</script>"))

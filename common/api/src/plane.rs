@@ -1,9 +1,13 @@
 //! What the API needs of the plane that it speaks for.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use atoll_model::{Clock, Kind, ResourceKey, Violation, document::Document, labels::Viewpoint};
 use atoll_store::{Store, TableSnapshot};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -27,6 +31,7 @@ struct Whole {
     denied: Arc<DeniedCounts>,
     rendered: present::Cache,
     limits: Limits,
+    openapi: OnceLock<Bytes>,
 }
 
 impl Plane {
@@ -37,8 +42,13 @@ impl Plane {
 
     /// Joins the parts, under limits of one's own.
     pub fn within(parts: PlaneParts, limits: Limits) -> Self {
-        let (roles, throttle, known, denied, rendered) = Default::default();
-        Self(Arc::new(Whole { parts, roles, throttle, known, denied, rendered, limits }))
+        let (roles, throttle, known, denied, rendered, openapi) = Default::default();
+        Self(Arc::new(Whole { parts, roles, throttle, known, denied, rendered, limits, openapi }))
+    }
+
+    /// Its OpenAPI document, once it was asked for.
+    pub(crate) fn openapi(&self) -> &OnceLock<Bytes> {
+        &self.0.openapi
     }
 
     /// What it takes from its clients.

@@ -84,6 +84,8 @@ async fn a_flood_on_rest_takes_no_place_from_health_and_zones() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let begun = Instant::now();
     assert_eq!(plain(at.diagnostics, "/ready").await.0, 200);
+    let metrics = plain(at.diagnostics, "/metrics").await.1;
+    assert!(metrics.contains("atoll_api_shed_total{what=\"requests\"} 1"), "{metrics}");
     // The ports of zones answer: they want a certificate, and know the join.
     let link = over_h2(&operator, &format!("https://{}/", at.link), Method::GET).await;
     assert!(link.unwrap_err().contains("CertificateRequired"));

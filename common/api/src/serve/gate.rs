@@ -45,6 +45,14 @@ pub struct ShedCounts {
     pub watches: AtomicU64,
 }
 
+impl ShedCounts {
+    /// Each count with what it counts.
+    pub fn shown(&self) -> [(&'static str, u64); 3] {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [("connections", read(&self.connections)), ("requests", read(&self.requests)), ("watches", read(&self.watches))]
+    }
+}
+
 impl Gate {
     /// Lets through what `limits` and `hosts` allow.
     pub fn new(limits: Limits, hosts: Hosts) -> Self {
