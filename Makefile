@@ -5,7 +5,7 @@ ENVOY_VERSION := 1.40.0
 ENVOY_CACHE := $(CURDIR)/.cache/envoy/envoy
 BINARIES := atoll atoll-dp global-cp zone-cp
 
-.PHONY: help build envoy postgres schemathesis schemathesis-installed fmt clippy test lab lab-check lab-programs conformance fuzz
+.PHONY: help build envoy postgres schemathesis schemathesis-installed fmt clippy test lab lab-check lab-programs conformance fuzz bench faults
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -61,3 +61,7 @@ W ?= w1
 bench: envoy postgres ## measure a workload: make bench W=w1
 	$(CARGO) build --locked --release --workspace --bins
 	target/release/bench --envoy "$$(deploy/fetch-envoy.sh --where)" $(W)
+
+faults: postgres ## kill instances of global and Postgres under writes; compare a ledger with what is there
+	$(CARGO) build --locked --release -p atoll-bench -p atoll-global-cp
+	target/release/bench faults $(ARGS)
