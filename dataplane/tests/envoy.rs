@@ -122,7 +122,13 @@ async fn a_proxy_registers_and_serves() {
     assert!(!std::fs::read_to_string(place.path("dir/bootstrap.json")).unwrap().contains(&zone.script.token));
 
     let record = proto::DnsRecord { name: "new.mesh".into(), addresses: vec!["127.21.0.7".into()] };
-    let change = proto::DnsTable { full: false, records: vec![record], removed: vec!["api.mesh".into()], ttl_seconds: 5, shapes: Vec::new() };
+    let change = proto::DnsTable {
+        full: false,
+        records: vec![record],
+        removed: vec!["api.mesh".into()],
+        ttl_seconds: 5,
+        shapes: Vec::new(),
+    };
     zone.script.push(to_runner::Message::DnsTable(change)).await;
     let address = async || resolve(&place, "new.mesh.").await.filter(|answer| answer == "127.21.0.7");
     eventually("the new name", address).await;

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use atoll_model::{Name, Revision};
-use atoll_store::{Actor, AuditRecord, Decision, AuthMethod, RequestInfo};
+use atoll_store::{Actor, AuditRecord, AuthMethod, Decision, RequestInfo};
 use axum::extract::{FromRequestParts, Path, Query, rejection::PathRejection};
 use http::{HeaderMap, StatusCode, Uri, header, request::Parts};
 use serde::Deserialize;

@@ -133,7 +133,13 @@ impl Script {
         let names = self.names.lock().unwrap();
         let record =
             |(name, address): (&String, &String)| proto::DnsRecord { name: name.clone(), addresses: vec![address.clone()] };
-        proto::DnsTable { full: true, records: names.iter().map(record).collect(), removed: Vec::new(), ttl_seconds: 5, shapes: Vec::new() }
+        proto::DnsTable {
+            full: true,
+            records: names.iter().map(record).collect(),
+            removed: Vec::new(),
+            ttl_seconds: 5,
+            shapes: Vec::new(),
+        }
     }
 
     fn resource(&self, type_url: &str) -> Resource {
