@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use atoll_model::{Kind, Name, Scope};
-use atoll_store::{TableSnapshot, Write};
+use atoll_store::Write;
 use http::StatusCode;
 
 use crate::{Plane, Problem};
@@ -44,8 +44,7 @@ pub(crate) fn check(plane: &Plane, writes: &[Write], title: &'static str) -> Res
     }
     for (mesh, more) in &made.meshes {
         let limit = limits.limit_resources_per_mesh;
-        // A mesh has never more than the whole table: mostly nothing need be counted.
-        if table.len() + more > limit && of_mesh(&table, mesh) + more > limit {
+        if table.len_of_mesh(mesh) + more > limit {
             return Err(refuse("limit-resources-per-mesh", limit, format!("mesh {mesh} would have too many resources")));
         }
     }
@@ -58,9 +57,4 @@ struct Made {
     all: usize,
     kinds: BTreeMap<Kind, usize>,
     meshes: BTreeMap<Name, usize>,
-}
-
-fn of_mesh(table: &TableSnapshot, mesh: &Name) -> usize {
-    let kinds = Kind::ALL.iter().filter(|kind| kind.descriptor().scope == Scope::Mesh);
-    kinds.map(|kind| table.list(*kind, Some(mesh)).count()).sum()
 }

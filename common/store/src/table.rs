@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use atoll_model::{Change, Kind, Name, Owner, Resource, ResourceKey, Revision, Timestamp, Tombstone, ZoneUid, kinds::zone::Zone};
+use atoll_model::{
+    Change, Kind, Name, Owner, Resource, ResourceKey, Revision, Scope, Timestamp, Tombstone, ZoneUid, kinds::zone::Zone,
+};
 use atoll_sync::Feed;
 use imbl::OrdMap;
 
@@ -16,6 +18,8 @@ pub struct TableSnapshot {
     /// Resources and tombstones by revision; each key once.
     order: OrdMap<Revision, Change>,
     zones: OrdMap<ZoneUid, Name>,
+    /// How many resources each mesh has.
+    meshes: OrdMap<Name, usize>,
     revision: Revision,
     durable: Revision,
     horizon: Revision,
@@ -49,6 +53,11 @@ impl TableSnapshot {
     /// How many resources there are.
     pub fn len(&self) -> usize {
         self.resources.len()
+    }
+
+    /// How many resources of all kinds are in a mesh.
+    pub fn len_of_mesh(&self, mesh: &Name) -> usize {
+        self.meshes.get(mesh).copied().unwrap_or_default()
     }
 
     /// Whether there is none.
@@ -136,6 +145,7 @@ impl TableSnapshot {
         match &change {
             Change::Put(resource) => {
                 self.index_zone(resource);
+                self.count(&resource.key, 1);
                 self.resources.insert(resource.key.clone(), resource.clone());
             }
             Change::Delete(tombstone) => {
@@ -150,12 +160,24 @@ impl TableSnapshot {
     fn forget(&mut self, key: &ResourceKey) {
         if let Some(old) = self.resources.remove(key) {
             self.order.remove(&old.revision);
+            self.count(key, -1);
             if key.kind == Kind::Zone {
                 self.forget_zone(&key.name);
             }
         }
         if let Some(old) = self.tombstones.remove(key) {
             self.order.remove(&old.revision);
+        }
+    }
+
+    /// Counts a resource in its mesh, or out of it.
+    fn count(&mut self, key: &ResourceKey, by: isize) {
+        if key.kind.descriptor().scope != Scope::Mesh {
+            return;
+        }
+        match self.len_of_mesh(&key.mesh).saturating_add_signed(by) {
+            0 => drop(self.meshes.remove(&key.mesh)),
+            count => drop(self.meshes.insert(key.mesh.clone(), count)),
         }
     }
 

@@ -101,6 +101,10 @@ fn check(table: &TableSnapshot, model: &BTreeMap<ResourceKey, Change>) -> Result
         .collect();
     prop_assert_eq!(table.len(), live.len());
     prop_assert_eq!(table.changes_since(Revision(0)).collect::<Vec<_>>(), in_order(model));
+    for mesh in MESHES.map(Name::from) {
+        let inside = |found: &&&Arc<Resource>| found.key.mesh == mesh && found.key.kind != Kind::Mesh;
+        prop_assert_eq!(table.len_of_mesh(&mesh), live.iter().filter(inside).count());
+    }
     for kind in KINDS {
         let of_kind = || live.iter().copied().filter(move |found| found.key.kind == kind);
         prop_assert_eq!(table.list(kind, None).collect::<Vec<_>>(), of_kind().collect::<Vec<_>>());
