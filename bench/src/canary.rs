@@ -90,5 +90,5 @@ impl Canary {
 }
 
 fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    Ok(atoll_runtime::testing::free_address()?.port())
 }

@@ -1,7 +1,6 @@
 //! The planes under measurement: global on a Postgres of its own, two zones, all real programs with TLS.
 
 use std::{
-    net::TcpListener,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -149,8 +148,7 @@ fn flags(args: &[(&str, String)]) -> Vec<String> {
 }
 
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    (0..count).map(|_| Ok(atoll_runtime::testing::free_address()?.port())).collect()
 }
 
 /// The end of a program's log, for the error that names it.

@@ -13,4 +13,6 @@ pub mod metrics;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tls;

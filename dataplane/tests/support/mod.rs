@@ -34,7 +34,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
 
 /// An address at which nobody listens.
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    atoll_runtime::testing::free_address().unwrap()
 }
 
 /// Sends a line to a server that sends lines back.

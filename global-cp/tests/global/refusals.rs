@@ -25,7 +25,7 @@ async fn a_taken_port() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let free = atoll_runtime::testing::free_address().unwrap();
     let begun = std::time::Instant::now();
     let text = fault(folder.path(), Some(&format!("postgres://atoll:s3cret@{free}/atoll")), &[]).await;
     assert!(text.contains("cannot be reached") && text.contains("--store") && text.contains(&free.to_string()), "{text}");

@@ -15,10 +15,9 @@ use crate::plane::DEADLINE;
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// An address that nobody uses now.
+/// An address that nobody uses.
 pub(crate) fn free() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
+    atoll_runtime::testing::free_address().expect("a port")
 }
 
 /// Answers what it is told.

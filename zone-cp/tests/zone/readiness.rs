@@ -10,7 +10,6 @@ use atoll_trust::{Pin, ZonePeer, ca::ControlPlaneCa, join::JoinToken, x509::Fact
 use atoll_zone_cp::{identity::ZoneDir, run};
 use http::Method;
 use serde_json::json;
-use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::plane::{Zone, config, dataplane, eventually, plain, try_start};
@@ -85,14 +84,14 @@ fn federated<'a>(nowhere: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["--global", nowhere, "--join", nowhere][..], more].concat()
 }
 
-async fn nowhere() -> String {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+fn nowhere() -> String {
+    atoll_runtime::testing::free_address().unwrap().to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_that_waits_to_join_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let (at, global) = (nowhere().await, nowhere().await);
+    let (at, global) = (nowhere(), nowhere());
     let token = folder.path().join("token");
     let text = JoinToken::generate(Pin::of_spki(b"nobody"), &mut rand::rng()).to_text();
     std::fs::write(&token, text.expose()).unwrap();
@@ -133,7 +132,7 @@ async fn a_zone_without_a_copy_waits_for_it_and_one_that_is_cut_off_is_ready() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     join(&data);
-    let global = nowhere().await;
+    let global = nowhere();
     let zone = try_start(config(&data, &federated(&global, &[]))).await.unwrap();
     let expected = (503, "not ready: copy: waiting for the first copy from global\n".to_owned());
     assert_eq!(ready(&zone).await, expected);
