@@ -102,6 +102,9 @@ async fn global(
         ("--diagnostics-listen", at(2)),
         ("--link-listen", at(3)),
         ("--join-listen", at(4)),
+        // The cells of W6 create more than a plane takes by default.
+        ("--limit-resources", "10000000".to_owned()),
+        ("--limit-resources-per-mesh", "10000000".to_owned()),
     ];
     let mut program = Program::start(name, &programs.join("global-cp"), &flags(&args), folder)?;
     program.ready(&format!("http://{}/ready", at(2))).await.with_context(|| log(folder, name))?;
