@@ -16,6 +16,7 @@ mod rest;
 mod rig;
 mod w1;
 mod w6;
+mod w7;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -42,6 +43,8 @@ enum Workload {
     W1(w1::Options),
     /// REST: creates, updates, reads, lists, deletes and an import, on one and on two instances.
     W6(w6::Options),
+    /// The cost of one change while services, policies and proxies grow.
+    W7(w7::Options),
     /// Processes are killed under writes; nothing that was acknowledged may be lost, doubled or unrecorded.
     Faults(faults::Options),
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         match &arguments.workload {
             Workload::W1(options) => w1::run(&arguments.programs, arguments.envoy.as_deref(), options).await,
             Workload::Faults(options) => faults::run(&arguments.programs, options).await,
+            Workload::W7(options) => w7::run(&arguments.programs, options).await,
             Workload::W6(options) => w6::run(&arguments.programs, options).await,
         }
     });

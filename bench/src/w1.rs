@@ -45,11 +45,13 @@ pub(crate) struct Options {
 }
 
 /// A change that is not at the last proxy by then counts with this time.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// The service whose timeout changes.
-const WATCHED: &str = "svc-0";
+pub(crate) const WATCHED: &str = "svc-0";
+/// How many proxies have the label `bench/part: some`.
+pub(crate) const PART: usize = 10;
 /// The first value; each change is one more.
-const BASE_MS: u64 = 10_000;
+pub(crate) const BASE_MS: u64 = 10_000;
 
 pub(crate) async fn run(programs: &Path, envoy: Option<&Path>, options: &Options) -> Result<()> {
     let mut cells = Vec::new();
@@ -63,7 +65,7 @@ pub(crate) async fn run(programs: &Path, envoy: Option<&Path>, options: &Options
 
 async fn cell(programs: &Path, envoy: Option<&Path>, options: &Options, count: usize) -> Result<Cell> {
     let rig = Rig::start(programs, &["zone-a", "zone-b"]).await?;
-    let token = prepare(&rig, options, count).await?;
+    let token = prepare(&rig, options.services, options.policies, count).await?;
     let (a, b) = (&rig.zones[0], &rig.zones[1]);
     let cluster = format!("kri_msvc_default_zone-a__{WATCHED}_80");
     let bytes = Arc::new(AtomicU64::new(0));
@@ -83,7 +85,7 @@ async fn cell(programs: &Path, envoy: Option<&Path>, options: &Options, count: u
     let fsync = probe::fsync(rig.folder())?;
     let echo = probe::echo()?;
     let (sent, acks) = send(&rig.global.rest, options).await;
-    let arrivals = collect(&mut seen, count, &sent).await;
+    let (arrivals, _) = collect(&mut seen, count, &sent).await;
     let canary = hold(&canary, &cluster, options.changes as u64).await?;
     let after = probe::fsync(rig.folder())?;
     eprintln!(
@@ -132,7 +134,7 @@ async fn hold(canary: &Option<Canary>, cluster: &str, change: u64) -> Result<Str
 }
 
 /// Makes services in zone a, policies on global and dataplanes in zone b; gives the dataplanes' token.
-async fn prepare(rig: &Rig, options: &Options, proxies: usize) -> Result<String> {
+pub(crate) async fn prepare(rig: &Rig, services: usize, policies: usize, proxies: usize) -> Result<String> {
     let global = &rig.global.rest;
     let identity = json!({
         "type": "MeshIdentity", "mesh": "default", "name": "id",
@@ -141,11 +143,11 @@ async fn prepare(rig: &Rig, options: &Options, proxies: usize) -> Result<String>
             "provider": { "type": "Bundled", "bundled": { "autogenerate": { "enabled": true }, "insecureAllowSelfSigned": true } },
         },
     });
-    let others = (0..options.policies).map(|i| timeout(&format!("p-{i}"), &format!("svc-{}", i + 1), 5_000));
+    let others = (0..policies).map(|i| timeout(&format!("p-{i}"), &format!("svc-{}", i + 1), 5_000));
     let documents: Vec<Value> = std::iter::once(identity).chain(others).collect();
     global.apply(&documents).await?;
     let origin = json!({ "kuma.io/origin": "zone" });
-    let services = (0..options.services).map(|i| {
+    let made = (0..services).map(|i| {
         json!({
             "type": "MeshService", "mesh": "default", "name": format!("svc-{i}"), "labels": origin,
             "spec": { "ports": [{ "port": 80, "targetPort": 80 }], "selector": { "dataplaneLabels": { "matchLabels": { "app": format!("svc-{i}") } } } },
@@ -154,19 +156,21 @@ async fn prepare(rig: &Rig, options: &Options, proxies: usize) -> Result<String>
     let address = json!({
         "type": "MeshZoneAddress", "mesh": "default", "name": "ingress", "labels": origin, "spec": { "address": "127.0.0.1", "port": 10001 },
     });
-    let documents: Vec<Value> = services.chain([address]).collect();
+    let documents: Vec<Value> = made.chain([address]).collect();
     rig.zones[0].plane.rest.apply(&documents).await?;
     let dataplanes: Vec<Value> = (0..proxies)
         .map(|i| {
             json!({
-                "type": "Dataplane", "mesh": "default", "name": format!("fake-{i}"), "labels": { "kuma.io/workload": "fake", "kuma.io/origin": "zone" },
+                "type": "Dataplane", "mesh": "default", "name": format!("fake-{i}"), "labels": {
+                    "kuma.io/workload": "fake", "kuma.io/origin": "zone", "bench/part": if i < PART { "some" } else { "others" },
+                },
                 "networking": { "address": "127.76.0.1", "inbound": [{ "port": 1000 + i, "servicePort": 80 }] },
             })
         })
         .collect();
     let zone = &rig.zones[1].plane.rest;
     zone.apply(&dataplanes).await?;
-    wait_for_services(zone, options.services).await?;
+    wait_for_services(zone, services).await?;
     global.token("/tokens/dataplane", &json!({ "mesh": "default", "workload": "fake", "validFor": "1h" })).await
 }
 
@@ -181,7 +185,7 @@ async fn wait_for_services(zone: &Rest, count: usize) -> Result<()> {
     anyhow::bail!("the services never reached the other zone")
 }
 
-fn timeout(name: &str, service: &str, ms: u64) -> Value {
+pub(crate) fn timeout(name: &str, service: &str, ms: u64) -> Value {
     json!({
         "type": "MeshTimeout", "mesh": "default", "name": name,
         "spec": { "to": [{
@@ -223,20 +227,24 @@ async fn send(global: &Rest, options: &Options) -> (Vec<Instant>, Vec<f64>) {
 
 /// When a change was at the first and at the last proxy.
 #[derive(Clone, Default)]
-struct Arrival {
+pub(crate) struct Arrival {
     proxies: usize,
     first: Option<Instant>,
-    last: Option<Instant>,
+    pub(crate) last: Option<Instant>,
 }
 
 /// Reads what proxies saw until every change is everywhere, or the patience after the last one is over. A proxy that holds a later
-/// value holds the earlier change, too.
-async fn collect(seen: &mut mpsc::UnboundedReceiver<Seen>, count: usize, sent: &[Instant]) -> Vec<Arrival> {
+/// value holds the earlier change, too. Only the first `count` proxies have to; how often others saw one comes second.
+pub(crate) async fn collect(seen: &mut mpsc::UnboundedReceiver<Seen>, count: usize, sent: &[Instant]) -> (Vec<Arrival>, usize) {
     let mut arrivals = vec![Arrival::default(); sent.len()];
-    let mut held = vec![0_usize; count];
+    let (mut held, mut others) = (vec![0_usize; count], 0);
     let deadline = sent.last().copied().unwrap_or_else(Instant::now) + PATIENCE;
     while held.iter().any(|held| *held < sent.len()) {
         let Ok(Some((proxy, ms, at))) = tokio::time::timeout_at(deadline.into(), seen.recv()).await else { break };
+        if proxy >= count {
+            others += 1;
+            continue;
+        }
         let number = usize::try_from(ms.saturating_sub(BASE_MS)).unwrap_or(0).min(sent.len());
         for arrival in &mut arrivals[held[proxy].min(number)..number] {
             arrival.proxies += 1;
@@ -247,5 +255,5 @@ async fn collect(seen: &mut mpsc::UnboundedReceiver<Seen>, count: usize, sent: &
         }
         held[proxy] = held[proxy].max(number);
     }
-    arrivals
+    (arrivals, others)
 }

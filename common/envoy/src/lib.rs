@@ -34,7 +34,7 @@ pub mod secret;
 mod source;
 mod tls;
 
-pub use cache::Cache;
+pub use cache::{Cache, Lease};
 pub use encoded::{Encoded, ResourceMap, ResourceSet, ResourceType};
 pub use endpoints::no_endpoints;
 pub use generate::{ProxyInputs, generate};

@@ -70,6 +70,17 @@ impl PolicySet {
         &self.policies
     }
 
+    /// The policies in which this set differs from an earlier generation, as they were and as they are. Others between them in the
+    /// order may be among them.
+    pub fn changed_since(&self, old: &Self) -> Vec<Arc<Policy>> {
+        let alike = |(one, other): &(&Arc<Policy>, &Arc<Policy>)| Arc::ptr_eq(one, other);
+        let before = self.policies.iter().zip(old.policies.iter()).take_while(alike).count();
+        let (new, old) = (&self.policies[before..], &old.policies[before..]);
+        let after = new.iter().rev().zip(old.iter().rev()).take_while(alike).count();
+        let differing = old[..old.len() - after].iter().chain(&new[..new.len() - after]);
+        differing.map(Arc::clone).collect()
+    }
+
     /// The policies that select a proxy with these presented labels, of this owner.
     pub fn for_proxy(&self, labels: &Labels, owner: Owner) -> Arc<SelectedPolicies> {
         let selected: Vec<_> = self.policies.iter().filter(|policy| policy.selects(labels, owner)).map(Arc::clone).collect();

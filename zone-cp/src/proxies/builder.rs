@@ -1,5 +1,7 @@
 //! The owner of all proxies' configuration.
 
+mod rounds;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     chains::ChainState,
+    made::MadeOf,
     memory::{self, Remembered},
     waiting::{AllWaiting, WaitingList},
 };
@@ -129,6 +132,8 @@ struct Proxy {
     binder: Option<Binder>,
     bound: Option<Arc<BoundFor>>,
     config: Option<Arc<ProxyConfig>>,
+    /// What `config` and `table` were made of; none when they must be made again.
+    made: Option<MadeOf>,
     table: Arc<NameTable>,
     /// The shapes in `table`; none when the names must be looked at again.
     shapes: Option<Arc<BTreeSet<String>>>,
@@ -187,7 +192,7 @@ impl Builder {
             let renew = self.renew_at.map(|at| (at - self.parts.clock.now()).to_std().unwrap_or_default());
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = self.parts.view.changed() => if changed.is_err() { return } else { self.build_all() },
+                changed = self.parts.view.changed() => if changed.is_err() { return } else { self.follow() },
                 changed = identities.changed() => if changed.is_err() { return } else { self.build_all() },
                 command = inbox.recv() => match command {
                     None => return,
@@ -196,13 +201,13 @@ impl Builder {
                         while let Ok(command) = inbox.try_recv() {
                             touched.insert(self.take(command));
                         }
-                        self.build(&touched);
+                        self.build_some(&touched);
                     }
                 },
                 () = tokio::time::sleep(renew.unwrap_or_default()), if renew.is_some() => self.build_all(),
                 () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
                     let due = self.waiting.due(Instant::now()).into_iter().collect();
-                    self.build(&due);
+                    self.build_some(&due);
                 }
             }
             self.waiting.show();
@@ -239,25 +244,6 @@ impl Builder {
         }
     }
 
-    fn build_all(&mut self) {
-        self.proxies.retain(|_, proxy| proxy.is_wanted());
-        self.granted.retain(|id, _| self.proxies.contains_key(id));
-        self.certificates.retain(|id, _| self.proxies.contains_key(id));
-        self.waiting.retain(|id| self.proxies.contains_key(id));
-        let all = self.proxies.keys().cloned().collect();
-        self.renew_at = None;
-        self.build(&all);
-        self.cache.retire();
-    }
-
-    fn build(&mut self, ids: &BTreeSet<ProxyId>) {
-        let view = Arc::clone(&self.parts.view.borrow_and_update());
-        for id in ids {
-            let Some(snapshot) = view.meshes.get(&id.mesh) else { continue };
-            self.build_one(id, snapshot, &view);
-        }
-    }
-
     fn build_one(&mut self, id: &ProxyId, snapshot: &Arc<MeshSnapshot>, view: &ZoneView) {
         let Some(mut proxy) = self.proxies.remove(id) else { return };
         let dataplane = snapshot.dataplanes.get(&id.name).cloned();
@@ -276,10 +262,12 @@ impl Builder {
         };
         proxy.publish_names(&bound.bound, &view.name_shapes);
         proxy.bound = Some(Arc::clone(&bound));
+        proxy.made = None;
         // A proxy whose Dataplane is not known keeps what it has: nothing is taken away because something is missing.
         if let Some(dataplane) = dataplane
             && let Some(set) = self.resources(id, snapshot, &dataplane, &bound.bound)
         {
+            proxy.made = Some(MadeOf::new(snapshot, &view.name_shapes, dataplane, self.cache.leases()));
             proxy.publish(view.revision, set);
         }
         self.proxies.insert(id.clone(), proxy);

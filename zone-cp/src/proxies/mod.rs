@@ -9,6 +9,7 @@
 pub mod ads;
 pub mod builder;
 pub mod chains;
+mod made;
 pub mod memory;
 pub mod waiting;
 

@@ -87,3 +87,31 @@ async fn another_instance_of_a_service_is_one_more_endpoint() {
     drop(envoy);
     zone.stop(&folder.path().join("data")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_for_one_proxy_sends_nothing_to_another_which_still_gets_what_comes_next() {
+    let (folder, zone, mut web) = start().await;
+    let token = zone.token_of("api").await;
+    let mut api = Envoy::settled(&zone, "api-1", &token).await;
+    // The fences of both are one policy: now each knows of the other's.
+    web.fence(&zone).await;
+    let cluster = web.cluster_of("api");
+    for seconds in [7, 8] {
+        let mut policy = timeout("mine", "api", seconds);
+        policy["spec"]["targetRef"] = serde_json::json!({ "kind": "Dataplane", "labels": { "kuma.io/workload": "web" } });
+        zone.put("/meshes/default/meshtimeouts/mine", policy).await;
+        web.fence(&zone).await;
+        assert_eq!(web.timeout_of(&cluster), Some(i64::from(seconds)));
+        assert_eq!(api.fence(&zone).await, [], "it is not about this proxy");
+        assert_eq!(api.timeout_of(&cluster), Some(5));
+    }
+    zone.put("/meshes/default/meshtimeouts/all", timeout("all", "api", 9)).await;
+    web.fence(&zone).await;
+    api.fence(&zone).await;
+    assert_eq!((web.timeout_of(&cluster), api.timeout_of(&cluster)), (Some(8), Some(9)));
+    assert_eq!(zone.call(Method::DELETE, "/meshes/default/meshtimeouts/mine", None).await.0, 200);
+    web.fence(&zone).await;
+    assert_eq!(web.timeout_of(&cluster), Some(9));
+    drop((web, api));
+    zone.stop(&folder.path().join("data")).await;
+}

@@ -9,6 +9,7 @@ use atoll_model::{
 };
 use atoll_policy::PermissionSet;
 
+use super::Lease;
 use crate::Encoded;
 
 /// All that the resources of one inbound are made of. Policies keep their `Arc` while they say the same.
@@ -42,11 +43,12 @@ struct Made {
     of: InboundOf,
     resources: Vec<Arc<Encoded>>,
     used: bool,
+    lease: Lease,
 }
 
 impl Inbounds {
     pub(super) fn retire(&mut self) {
-        self.0.retain(|_, made| std::mem::take(&mut made.used));
+        self.0.retain(|_, made| std::mem::take(&mut made.used) || made.lease.is_held());
     }
 
     pub(super) fn get(
@@ -55,18 +57,18 @@ impl Inbounds {
         section: String,
         of: InboundOf,
         make: impl FnOnce(&InboundOf) -> Vec<Encoded>,
-    ) -> &[Arc<Encoded>] {
+    ) -> (&[Arc<Encoded>], Lease) {
         let key = (proxy.clone(), section);
         if self.0.get(&key).is_none_or(|made| !made.of.is(&of)) {
             let resources = make(&of).into_iter().map(Arc::new).collect();
-            self.0.insert(key.clone(), Made { of, resources, used: true });
+            self.0.insert(key.clone(), Made { of, resources, used: true, lease: Lease::default() });
         }
         match self.0.get_mut(&key) {
             Some(made) => {
                 made.used = true;
-                &made.resources
+                (&made.resources, made.lease.clone())
             }
-            None => &[],
+            None => (&[], Lease::default()),
         }
     }
 }

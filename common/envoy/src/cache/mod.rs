@@ -29,7 +29,20 @@ use crate::{Encoded, ProxyInputs, ResourceSet, ResourceType, name, reference};
 pub struct Cache {
     layers: BTreeMap<(Name, Role), Layers>,
     inbounds: Inbounds,
+    /// What was asked for since the last call of [`Cache::leases`].
+    asked: Vec<Lease>,
     encodings: u64,
+}
+
+/// Keeps what was made for a proxy, and for others like it, in the cache while it is held.
+#[derive(Clone, Debug, Default)]
+pub struct Lease(Arc<()>);
+
+impl Lease {
+    /// Whether anybody but the cache has it.
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
 }
 
 /// The layers of one mesh and role, by the fingerprint of policies. A new one starts from the one used last.
@@ -47,6 +60,7 @@ pub(crate) struct Layer {
     /// Of ingresses: chains by service, in the order of services.
     pub(crate) chains: OrdMap<ResourceKey, Arc<Vec<FilterChain>>>,
     used: bool,
+    lease: Lease,
 }
 
 #[derive(Clone)]
@@ -57,13 +71,19 @@ struct MadeOf {
 }
 
 impl Cache {
-    /// Drops what nobody asked for since the last call. To be called after each round over all proxies.
+    /// Drops what nobody asked for since the last call and nobody has a lease of.
     pub fn retire(&mut self) {
+        self.asked.clear();
         for layers in self.layers.values_mut() {
-            layers.by_policies.retain(|_, layer| std::mem::take(&mut layer.used));
+            layers.by_policies.retain(|_, layer| std::mem::take(&mut layer.used) || layer.lease.is_held());
         }
         self.layers.retain(|_, layers| !layers.by_policies.is_empty());
         self.inbounds.retire();
+    }
+
+    /// Leases of what was asked for since the last call: of one proxy's, if it was generated alone since then.
+    pub fn leases(&mut self) -> Vec<Lease> {
+        std::mem::take(&mut self.asked)
     }
 
     /// How many resources of services were encoded so far: what changes cost.
@@ -94,7 +114,9 @@ impl Cache {
         of: InboundOf,
         make: impl FnOnce(&InboundOf) -> Vec<Encoded>,
     ) -> &[Arc<Encoded>] {
-        self.inbounds.get(proxy, section, of, make)
+        let (resources, lease) = self.inbounds.get(proxy, section, of, make);
+        self.asked.push(lease);
+        resources
     }
 
     /// The resources of all services that an ingress exposes.
@@ -106,12 +128,13 @@ impl Cache {
         let layers = self.layers.entry((inputs.snapshot.mesh.clone(), role.clone())).or_default();
         let fingerprint = inputs.policies.fingerprint();
         if !layers.by_policies.contains_key(&fingerprint) {
-            let start = layers.by_policies.get(&layers.latest).cloned().unwrap_or_default();
+            let start = layers.by_policies.get(&layers.latest).map(Layer::branch).unwrap_or_default();
             layers.by_policies.insert(fingerprint, start);
         }
         layers.latest = fingerprint;
         let layer = layers.by_policies.entry(fingerprint).or_default();
         layer.used = true;
+        self.asked.push(layer.lease.clone());
         let now = MadeOf { snapshot: Arc::clone(inputs.snapshot), policies: Arc::clone(inputs.policies), places };
         self.encodings += layer.update(&role, now);
         layer
@@ -119,6 +142,11 @@ impl Cache {
 }
 
 impl Layer {
+    /// The same, to become another one.
+    fn branch(&self) -> Self {
+        Self { lease: Lease::default(), used: false, ..self.clone() }
+    }
+
     /// Brings the layer up to date; the number of resources that were encoded.
     fn update(&mut self, role: &Role, now: MadeOf) -> u64 {
         let touched = match &self.made_of {

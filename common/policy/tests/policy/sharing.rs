@@ -42,6 +42,33 @@ fn a_later_generation_keeps_what_it_says_alike() {
 }
 
 proptest! {
+    /// What differs between two generations is never left out, and what is the same on both ends never named.
+    #[test]
+    fn a_generation_knows_what_differs(
+        old in prop::collection::btree_map("[a-h]", 0_u32..3, 0..8),
+        new in prop::collection::btree_map("[a-h]", 0_u32..3, 0..8),
+    ) {
+        let made = |of: &std::collections::BTreeMap<String, u32>| -> Vec<_> {
+            of.iter().map(|(name, timeout)| to(name, mesh(), mesh(), *timeout + 1)).collect()
+        };
+        let before = made(&old);
+        let after: Vec<_> = made(&new)
+            .into_iter()
+            .map(|policy| before.iter().find(|old| ***old == *policy).map_or(policy, Arc::clone))
+            .collect();
+        let (first, second) = (PolicySet::new(before.clone()), PolicySet::new(after.clone()));
+        let changed = second.changed_since(&first);
+        let differs = |one: &[Arc<atoll_policy::Policy>], other: &[Arc<atoll_policy::Policy>]| -> Vec<_> {
+            one.iter().filter(|policy| !other.iter().any(|same| Arc::ptr_eq(same, policy))).map(Arc::clone).collect()
+        };
+        for policy in differs(&before, &after).iter().chain(&differs(&after, &before)) {
+            prop_assert!(changed.iter().any(|one| Arc::ptr_eq(one, policy)), "{:?} is left out", policy.key);
+        }
+        if old == new {
+            prop_assert!(changed.is_empty());
+        }
+    }
+
     /// Looking destinations up by a label finds what looking at every entry finds.
     #[test]
     fn the_lookup_finds_what_matches(
