@@ -63,18 +63,22 @@ impl Client {
         let url: Url = context.url.parse().with_context(|| format!("{:?} in the context is no URL", context.url))?;
         let mut builder = reqwest::Client::builder().timeout(TIME).connect_timeout(Duration::from_secs(5)).no_proxy();
         tls::install_provider();
+        let certificate = context.certificate().with_context(|| format!("the context {name:?} cannot be used"))?;
+        let has_certificate = certificate.is_some();
         if url.scheme() == "https" {
-            let ca = context.ca.with_context(|| {
+            let ca = context.ca.as_deref().with_context(|| {
                 format!(
                     "the context {name:?} has no CA certificate for https: `atoll context add --name {name} --ca-file CA.pem`"
                 )
             })?;
-            let roots = tls::roots_from_pem(&ca).context("the CA certificate in the context cannot be used")?;
-            let config = tls::client_config(roots, None, &[b"h2", b"http/1.1"])?;
+            let roots = tls::roots_from_pem(ca).context("the CA certificate in the context cannot be used")?;
+            let config = tls::client_config(roots, certificate, &[b"h2", b"http/1.1"]);
+            let config = config.context("the client certificate in the context cannot be used")?;
             builder = builder.tls_backend_preconfigured(rustls::ClientConfig::clone(&config));
         }
         let http = builder.build().context("cannot set up HTTP")?;
-        Ok(Self { http, place: Where { url, context: name }, token: context.token, retries: Retries::default() })
+        let place = Where { url, context: name, has_certificate };
+        Ok(Self { http, place, token: context.token, retries: Retries::default() })
     }
 
     /// Where the plane is.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Connection, output::Table};
 
+mod certificate;
 mod show;
 
 /// A control plane and the credential for it. The same form as `operator.yaml` of a plane's first start.
@@ -28,6 +29,12 @@ pub struct Context {
     /// A user token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// File with a client certificate, PEM.
+    #[serde(default, rename = "clientCertFile", skip_serializing_if = "Option::is_none")]
+    pub client_cert_file: Option<PathBuf>,
+    /// File with its key.
+    #[serde(default, rename = "clientKeyFile", skip_serializing_if = "Option::is_none")]
+    pub client_key_file: Option<PathBuf>,
 }
 
 /// The commands on contexts.
@@ -39,7 +46,8 @@ pub enum ContextCommand {
         atoll context add --name prod --url https://cp.example:5682 --ca-file ca.pem --token-file prod.token\n  \
         atoll token user eve --group team-a | atoll context add --name eve --url https://cp.example:5682 --ca-file ca.pem \
         --token-file -\n  \
-        atoll context add --name prod --token-file new.token    # a new token; URL and CA stay")]
+        atoll context add --name prod --token-file new.token    # a new token; URL and CA stay\n  \
+        atoll context add --name prod --client-cert-file ann.pem --client-key-file ann.key    # a certificate in its place")]
     Add(Add),
     /// List the contexts.
     List,
@@ -67,7 +75,7 @@ pub enum ContextCommand {
 #[derive(Debug, Args)]
 pub struct Add {
     /// The operator.yaml that a plane wrote at its first start.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "ca_file", "token_file"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "ca_file", "token_file", "client_cert_file"])]
     pub from: Option<PathBuf>,
     /// URL of the plane's REST.
     #[arg(long, value_name = "URL")]
@@ -78,6 +86,12 @@ pub struct Add {
     /// File of mode 0600 with the bare token; - for standard input.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// File with a client certificate, PEM: the context names it, and every command reads it.
+    #[arg(long, value_name = "FILE", requires = "client_key_file")]
+    pub client_cert_file: Option<PathBuf>,
+    /// File of mode 0600 with its key.
+    #[arg(long, value_name = "FILE", requires = "client_cert_file")]
+    pub client_key_file: Option<PathBuf>,
     /// Name of the context.
     #[arg(long, default_value = "default")]
     pub name: String,
@@ -127,7 +141,7 @@ impl Add {
         }
         let known = if contexts.path(&self.name).exists() { Some(contexts.read(&self.name)?) } else { None };
         let Some(url) = self.url.clone().or_else(|| known.as_ref().map(|known| known.url.clone())) else {
-            bail!("give --from OPERATOR.YAML, or --url with --ca-file and --token-file");
+            bail!("give --from OPERATOR.YAML, or --url with --ca-file and --token-file (or --client-cert-file)");
         };
         let ca = match &self.ca_file {
             Some(path) => Some(fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?),
@@ -136,11 +150,21 @@ impl Add {
         if let Some(ca) = &ca {
             atoll_runtime::tls::roots_from_pem(ca).context("--ca-file holds no CA certificate in PEM")?;
         }
-        let token = match &self.token_file {
-            Some(path) => Some(read_secret(path)?.trim().to_owned()),
-            None => known.and_then(|known| known.token),
+        let bare = Context { url, ca, token: None, client_cert_file: None, client_key_file: None };
+        let context = match known.filter(|_| self.token_file.is_none() && self.client_cert_file.is_none()) {
+            Some(known) => Context { url: bare.url, ca: bare.ca, ..known },
+            None => self.credential(bare)?,
         };
-        Ok(Context { url, ca, token })
+        context.certificate()?;
+        Ok(context)
+    }
+
+    /// The context with the credentials of the flags alone: an older one beside them would be asked first, or for nothing.
+    fn credential(&self, context: Context) -> anyhow::Result<Context> {
+        let token = self.token_file.as_deref().map(read_secret).transpose()?.map(|text| text.trim().to_owned());
+        let absolute = |file: &Option<PathBuf>| file.as_deref().map(std::path::absolute).transpose();
+        let (client_cert_file, client_key_file) = (absolute(&self.client_cert_file)?, absolute(&self.client_key_file)?);
+        Ok(Context { token, client_cert_file, client_key_file, ..context })
     }
 }
 
@@ -150,13 +174,13 @@ fn read_secret(path: &Path) -> anyhow::Result<String> {
         return std::io::read_to_string(std::io::stdin()).context("cannot read standard input");
     }
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    require_private(path)?;
+    require_private(path, "token")?;
     Ok(text)
 }
 
-fn require_private(path: &Path) -> anyhow::Result<()> {
+fn require_private(path: &Path, what: &str) -> anyhow::Result<()> {
     if !files::is_private(path)? {
-        bail!("others can read the token in {0}; run `chmod 600 {0}`", path.display());
+        bail!("others can read the {what} in {0}; run `chmod 600 {0}`", path.display());
     }
     Ok(())
 }
@@ -229,7 +253,7 @@ impl Contexts {
         let Ok(text) = fs::read_to_string(&path) else {
             bail!("there is no context {name:?}; `atoll context list` shows those that are");
         };
-        require_private(&path)?;
+        require_private(&path, "token")?;
         parse(&text).with_context(|| format!("{} is no context; add it again", path.display()))
     }
 

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
-use atoll_api::{Limits, limits::ZeroLimit};
+use atoll_api::{ClientCertificates, Limits, access::ClientCaFault, limits::ZeroLimit};
 use atoll_runtime::telemetry::LogFormat;
 use atoll_store::StoreConfig;
 use clap::{Parser, Subcommand};
@@ -57,6 +57,10 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub oidc: OidcConfig,
+    /// Client certificates on REST over TLS.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub client_certificates: ClientCertificates,
     /// What REST takes.
     #[command(flatten)]
     #[serde(flatten)]
@@ -172,6 +176,9 @@ pub enum ConfigError {
     /// The identity provider.
     #[error(transparent)]
     Oidc(#[from] OidcConfigError),
+    /// The CAs of client certificates.
+    #[error(transparent)]
+    ClientCa(#[from] ClientCaFault),
     /// A limit of REST.
     #[error(transparent)]
     Limits(#[from] ZeroLimit),
@@ -195,6 +202,7 @@ impl Config {
             return Err(ConfigError::OpenDiagnostics(self.diagnostics_listen));
         }
         self.oidc.settings()?;
+        self.client_certificates.auth()?;
         self.limits.validate()?;
         match &self.public_url {
             Some(url) if host_of(url).is_none() => Err(ConfigError::PublicUrl(url.clone())),
@@ -278,6 +286,7 @@ mod tests {
             (&["--oidc-issuer", "http://idp.acme.corp", "--oidc-audience", "atoll"], "https://"),
             (&["--oidc-issuer", "https://idp.acme.corp", "--oidc-audience", ""], "audience"),
             (&["--oidc-issuer", "https://x", "--oidc-audience", "a", "--oidc-ca-file", "/nowhere.pem"], "/nowhere.pem"),
+            (&["--rest-client-ca-file", "/nowhere.pem"], "--rest-client-ca-file /nowhere.pem"),
             (&["--limit-body", "0"], "--limit-body"),
             (&["--public-url", "https://cp.acme.corp:5682 # x"], "https://HOST:PORT"),
         ] {

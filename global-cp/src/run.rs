@@ -319,7 +319,8 @@ struct Ports {
 impl Ports {
     async fn bind(config: &Config, servers: &Servers, ca: &str) -> Result<Self, StartError> {
         let identity = servers.identity();
-        let web = tls::server_config(identity.clone(), ClientAuth::None, &[b"h2", b"http/1.1"])?;
+        let people = config.client_certificates.auth().map_err(ConfigError::ClientCa)?;
+        let web = tls::server_config(identity.clone(), people, &[b"h2", b"http/1.1"])?;
         let zones = tls::server_config(identity.clone(), ClientAuth::Required(tls::roots_from_pem(ca)?), &[b"h2"])?;
         let joining = tls::server_config(identity, ClientAuth::None, &[b"h2"])?;
         if !config.rest_listen.ip().is_loopback() {

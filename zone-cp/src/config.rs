@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
-use atoll_api::{Limits, limits::ZeroLimit};
+use atoll_api::{ClientCertificates, Limits, access::ClientCaFault, limits::ZeroLimit};
 use atoll_model::names;
 use atoll_runtime::telemetry::LogFormat;
 use clap::Parser;
@@ -46,6 +46,10 @@ pub struct Config {
     /// One more name or address in the certificates of REST and of the proxies' port.
     #[arg(long, env = "ATOLL_TLS_SAN", value_delimiter = ',')]
     pub tls_san: Vec<String>,
+    /// Client certificates on REST over TLS.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub client_certificates: ClientCertificates,
     /// What REST takes.
     #[command(flatten)]
     #[serde(flatten)]
@@ -78,6 +82,9 @@ pub enum ConfigError {
     /// No host:port.
     #[error("--{0} {1:?} must be HOST:PORT")]
     Address(&'static str, String),
+    /// The CAs of client certificates.
+    #[error(transparent)]
+    ClientCa(#[from] ClientCaFault),
     /// A limit of REST.
     #[error(transparent)]
     Limits(#[from] ZeroLimit),
@@ -108,6 +115,7 @@ impl Config {
         if !self.diagnostics_listen.ip().is_loopback() && self.metrics_token_file.is_none() {
             return Err(ConfigError::OpenDiagnostics(self.diagnostics_listen));
         }
+        self.client_certificates.auth()?;
         self.limits.validate()?;
         for (flag, address) in [("global", &self.global), ("join", &self.join)] {
             if let Some(address) = address

@@ -13,6 +13,8 @@ use super::Answer;
 pub(super) struct Where {
     pub(super) url: Url,
     pub(super) context: String,
+    /// Whether the context shows a client certificate.
+    pub(super) has_certificate: bool,
 }
 
 /// What a plane says when it refuses.
@@ -82,7 +84,14 @@ impl Answer {
 
 impl Where {
     fn refused_token(&self, detail: &str) -> anyhow::Error {
-        let Where { url, context } = self;
+        let Where { url, context, has_certificate } = self;
+        if *has_certificate {
+            return anyhow!(
+                "the control plane at {url} does not know who the context {context:?} is ({detail}); it takes client certificates only \
+                 when it was started with --rest-client-ca-file; `atoll context add --name {context}` gives the context another \
+                 certificate, or a token"
+            );
+        }
         let new = format!(
             "have an administrator run `atoll token user NAME`, then `atoll context add --name {context} --token-file FILE`; on the \
              plane's own host `global-cp reset-operator` makes a new operator.yaml for `atoll context add --name {context} --from \
@@ -99,8 +108,15 @@ impl Where {
 
 /// Why a plane could not be reached, and what to look at.
 pub(super) fn unreachable(place: &Where, error: &reqwest::Error) -> anyhow::Error {
-    let Where { url, context } = place;
+    let Where { url, context, has_certificate } = place;
     let cause = cause(error);
+    // A server says no to a certificate after the handshake, and its reason is often lost with the connection.
+    if *has_certificate && !error.is_connect() && !error.is_timeout() {
+        return anyhow!(
+            "{url} ended the connection ({cause}); does it refuse the client certificate of the context {context:?}? That must be of \
+             a CA in the plane's --rest-client-ca-file and hold now: `atoll context show {context}`"
+        );
+    }
     if cause.contains("NotValidForName") || cause.contains("not valid for name") {
         let host = url.host_str().unwrap_or_default();
         return anyhow!(

@@ -27,7 +27,7 @@ async fn serve(answers: Vec<&'static str>) -> (Client, Arc<Mutex<Vec<String>>>) 
         Retries { tries: 4, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(5), tell: |_| () };
     let client = Client {
         http: reqwest::Client::builder().no_proxy().build().unwrap(),
-        place: Where { url, context: "test".to_owned() },
+        place: Where { url, context: "test".to_owned(), has_certificate: false },
         token: None,
         retries,
     };
@@ -88,7 +88,7 @@ fn refusals_say_what_to_do() {
     let answer = |status: u16, text: &str| Answer {
         status: StatusCode::from_u16(status).unwrap(),
         text: text.to_owned(),
-        place: Where { url: "https://cp:5682".parse().unwrap(), context: "prod".to_owned() },
+        place: Where { url: "https://cp:5682".parse().unwrap(), context: "prod".to_owned(), has_certificate: false },
     };
     for (status, text, parts) in [
         (401, r#"{"title":"x","detail":"Unauthenticated: the token expired"}"#, &["\"prod\" expired", "--token-file"][..]),

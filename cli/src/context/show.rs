@@ -8,13 +8,16 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Context;
+use super::{Context, certificate};
 
 /// Prints a context without its token.
 pub(super) fn print(name: &str, context: &Context, now: Timestamp, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "name:  {name}")?;
     writeln!(out, "url:   {}", context.url)?;
     writeln!(out, "ca:    {}", context.ca.as_deref().map_or_else(|| "none".to_owned(), authority))?;
+    if let Some(file) = &context.client_cert_file {
+        writeln!(out, "cert:  {}", certificate::holder(file))?;
+    }
     writeln!(out, "token: {}", context.token.as_deref().map_or_else(|| "none".to_owned(), |token| holder(token, now)))
 }
 
@@ -40,7 +43,7 @@ fn holder(token: &str, now: Timestamp) -> String {
     format!("of {user}{groups}{until}")
 }
 
-fn time(at: Timestamp) -> String {
+pub(super) fn time(at: Timestamp) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
@@ -56,7 +59,7 @@ mod tests {
     #[test]
     fn a_token_is_told_of_and_never_shown() {
         let token = format!("e30.{}.signature", URL_SAFE_NO_PAD.encode(r#"{"Name":"eve","Groups":["a","b"],"exp":1767225600}"#));
-        let context = Context { url: "https://cp:5682".to_owned(), ca: None, token: Some(token.clone()) };
+        let context: Context = serde_json::from_value(serde_json::json!({"url": "https://cp:5682", "token": token})).unwrap();
         for (now, part) in [
             ("2025-12-31T00:00:00Z", "of eve (a, b), holds until 2026-01-01T00:00:00Z"),
             ("2026-01-02T00:00:00Z", "expired at 2026-01-01T00:00:00Z"),

@@ -1,5 +1,7 @@
 //! Contexts: where they lead, as whom, and who may read their files.
 
+use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair};
+
 use crate::scene::{Scene, mode, set_mode};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,4 +60,55 @@ async fn what_is_wrong_with_a_context_is_said_with_what_to_do() {
     let no_ca = scene.write("no.pem", "nothing");
     assert!(scene.fails(&["context", "add", "--ca-file", &no_ca]).await.contains("no CA certificate"));
     assert!(scene.fails(&["context", "add", "--name", "new"]).await.contains("--from"));
+}
+
+/// A client certificate of `ca` and its key, in files of the scene.
+fn client(scene: &Scene, ca: &CertifiedIssuer<'_, KeyPair>, name: &str) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.distinguished_name.push(DnType::OrganizationName, "team-a");
+    let chain = params.signed_by(&key, ca).unwrap().pem();
+    (scene.write(&format!("{name}.pem"), &chain), scene.write_secret(&format!("{name}.key"), &key.serialize_pem()))
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    atoll_runtime::tls::install_provider();
+    let mut params = CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_may_name_a_client_certificate_in_place_of_a_token() {
+    let people = authority();
+    let scene = Scene::global_with(&people.pem()).await;
+    let (cert, key) = client(&scene, &people, "ann");
+    let (url, ca) = (scene.operator("url"), scene.write("ca.pem", &scene.operator("ca")));
+    let plane = ["context", "add", "--name", "ann", "--url", &url, "--ca-file", &ca];
+    let shown = ["--client-cert-file", &cert, "--client-key-file", &key];
+    assert!(scene.ok(&[&plane[..], &shown].concat()).await.contains("is in use"));
+    let told = scene.ok(&["context", "show"]).await;
+    assert!(told.contains("ann.pem of CN=ann, O=team-a, holds until") && told.contains("token: none"), "{told}");
+    let refused = scene.fails(&["get", "meshtimeouts"]).await;
+    assert!(refused.contains("cert:ann"), "{refused}");
+
+    let subjects = "subjects: [{type: Group, name: team-a}]";
+    let role = "type: AccessRole\nname: r\nrules: [{types: [Mesh], access: [READ]}]\n---\n";
+    let roles = scene.write("r.yaml", &format!("{role}type: AccessRoleBinding\nname: r\n{subjects}\nroles: [r]\n"));
+    scene.ok(&["--context", "default", "apply", "-f", &roles]).await;
+    assert!(scene.ok(&["get", "meshes"]).await.contains("default"));
+
+    set_mode(&key, 0o640);
+    assert!(scene.fails(&["get", "meshes"]).await.contains("others can read the key in ann.key; run `chmod 600 ann.key`"));
+    set_mode(&key, 0o600);
+    let (cert, key) = client(&scene, &authority(), "eve");
+    scene.ok(&["context", "add", "--name", "ann", "--client-cert-file", &cert, "--client-key-file", &key]).await;
+    let refused = scene.fails(&["get", "meshes"]).await;
+    assert!(refused.contains("refuse the client certificate") && refused.contains("--rest-client-ca-file"), "{refused}");
+
+    let token = scene.write_secret("token", &scene.operator("token"));
+    scene.ok(&["context", "add", "--name", "ann", "--token-file", &token]).await;
+    assert!(!scene.ok(&["context", "show"]).await.contains("cert:"), "the token replaces the certificate");
+    scene.ok(&["get", "meshes"]).await;
 }

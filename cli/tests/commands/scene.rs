@@ -35,7 +35,17 @@ impl Said {
 impl Scene {
     /// A global, and its operator's context in use.
     pub(crate) async fn global() -> Self {
-        let mut scene = Self { folder: tempfile::tempdir().unwrap(), shutdown: Shutdown::new(), running: None };
+        Self::global_of(Self { folder: tempfile::tempdir().unwrap(), shutdown: Shutdown::new(), running: None }).await
+    }
+
+    /// The same, which takes client certificates of a CA.
+    pub(crate) async fn global_with(ca: &str) -> Self {
+        let scene = Self { folder: tempfile::tempdir().unwrap(), shutdown: Shutdown::new(), running: None };
+        scene.write("people.pem", ca);
+        Self::global_of(scene).await
+    }
+
+    async fn global_of(mut scene: Self) -> Self {
         scene.start("127.0.0.1:0").await;
         scene.ok(&["context", "add", "--from", &scene.path("data/operator.yaml")]).await;
         scene
@@ -62,6 +72,10 @@ impl Scene {
         let mut args = vec!["global-cp", "--data-dir", &data, "--rest-tls-listen", tls];
         for flag in ["--rest-listen", "--diagnostics-listen", "--link-listen", "--join-listen"] {
             args.extend([flag, "127.0.0.1:0"]);
+        }
+        let people = self.path("people.pem");
+        if Path::new(&people).exists() {
+            args.extend(["--rest-client-ca-file", &people]);
         }
         let config = atoll_global_cp::Config::read(args.into_iter().map(Into::into)).unwrap();
         self.shutdown = Shutdown::new();

@@ -37,7 +37,7 @@ pub mod serve;
 mod system;
 mod tokens;
 
-pub use access::{ADMIN_GROUP, Authenticate, AuthenticationError, Caller, Credential};
+pub use access::{ADMIN_GROUP, Authenticate, AuthenticationError, Caller, ClientCertificates, Credential};
 pub use limits::Limits;
 pub use links::{LinkError, Links, NoLinks, Question, Word};
 pub use plane::{Admission, Info, NoStatus, Plane, PlaneParts, StatusSource};

@@ -2,6 +2,7 @@
 
 use std::{any::Any, net::SocketAddr, time::Duration};
 
+use atoll_runtime::tls;
 use axum::{Router, body::Body, response::Response, serve::Listener};
 use http::Request;
 use hyper::body::Incoming;
@@ -22,7 +23,7 @@ pub use gate::{Gate, ShedCounts};
 pub use hosts::Hosts;
 use timed::{Activity, Timed};
 
-use crate::Limits;
+use crate::{Limits, access::Shown};
 
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
@@ -81,6 +82,8 @@ where
             let _ = plain.set_nodelay(true);
         }
         let peer = Peer { address, tls: scheme == Scheme::Https };
+        // Only what TLS verified on this very connection says who asks; nothing in a request does.
+        let shown = tls::client_certificate(&io).map(|certificate| Shown::of(&certificate));
         let activity = Activity::default();
         let io = Timed::new(io, gate.limits(), activity.clone());
         let (router, gate, stopping) = (router.clone(), gate.clone(), Stopping(stop.clone()));
@@ -88,6 +91,9 @@ where
             let running = activity.begin();
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(stopping.clone());
+            if let Some(shown) = &shown {
+                request.extensions_mut().insert(shown.clone());
+            }
             let (router, gate) = (router.clone(), gate.clone());
             async move { Ok::<Response, std::convert::Infallible>(running.hold(gate.pass(router, request.map(Body::new)).await)) }
         });

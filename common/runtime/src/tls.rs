@@ -1,6 +1,7 @@
 //! TLS 1.3 between Atoll's programs, with certificates that change while the server runs. One provider: ring.
 
 use std::{
+    any::Any,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -130,6 +131,8 @@ pub enum ClientAuth {
     None,
     /// Only clients with a certificate of these CAs are served.
     Required(RootCertStore),
+    /// Clients may show a certificate. One that is not of these CAs, or does not hold, ends the handshake.
+    Optional(RootCertStore),
 }
 
 /// A server's settings: TLS 1.3 only, no resumption (a revoked peer must not slip in by an old ticket).
@@ -141,18 +144,29 @@ pub fn server_config(identity: Arc<ServerIdentity>, clients: ClientAuth, alpn: &
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Rustls)?;
-    let builder = match clients {
-        ClientAuth::None => builder.with_no_client_auth(),
-        ClientAuth::Required(roots) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| TlsError::Verifier(error.to_string()))?,
-        ),
+    let verifier = |roots| WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let verifier = match clients {
+        ClientAuth::None => None,
+        ClientAuth::Required(roots) => Some(verifier(roots)),
+        ClientAuth::Optional(roots) => Some(verifier(roots).allow_unauthenticated()),
+    };
+    let verifier =
+        verifier.map(|verifier| verifier.build().map_err(|error| TlsError::Verifier(error.to_string()))).transpose()?;
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(identity);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// The certificate that the client of a connection showed, verified in its handshake. None where it showed none, and where
+/// `connection` is not of a [`TlsListener`].
+pub fn client_certificate(connection: &dyn Any) -> Option<CertificateDer<'static>> {
+    let (_, session) = connection.downcast_ref::<TlsStream<TcpStream>>()?.get_ref();
+    session.peer_certificates()?.first().cloned()
 }
 
 /// A client's settings: TLS 1.3 only, no resumption. `identity` is its certificate chain and key, if it has one.

@@ -84,6 +84,28 @@ async fn only_clients_of_the_ca_are_served() {
 }
 
 #[tokio::test]
+async fn a_client_that_may_show_a_certificate_shows_none_or_a_good_one() {
+    let [ca, people, stranger] = [ca(), ca(), ca()];
+    let (chain, key) = leaf(&ca);
+    let identity = ServerIdentity::new(&chain, &key).unwrap();
+    let config = tls::server_config(identity, ClientAuth::Optional(roots(&people)), &[]).unwrap();
+    let mut listener = TlsListener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
+    let address = listener.local_addr().to_string();
+    let bad = tls::client_config(roots(&ca), Some(client(&stranger)), &[]).unwrap();
+    if let Ok(mut stream) = tls::connect(&address, "server", bad).await {
+        assert!(stream.read_u8().await.is_err());
+    }
+    let shown = client(&people);
+    let leaf = shown.0[0].clone();
+    for (shown, known) in [(None, None), (Some(shown), Some(leaf))] {
+        let config = tls::client_config(roots(&ca), shown, &[]).unwrap();
+        let _stream = tls::connect(&address, "server", config).await.unwrap();
+        let served = listener.next().await.unwrap().unwrap();
+        assert_eq!(tls::client_certificate(&served), known);
+    }
+}
+
+#[tokio::test]
 async fn a_pinned_ca_is_found_in_the_chain_and_signs_for_the_name() {
     let (ca, stranger) = (ca(), ca());
     let (chain, key) = leaf(&ca);

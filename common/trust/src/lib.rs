@@ -5,6 +5,7 @@
 //!     ControlPlaneCa ─▶ servers of global           WorkloadCa, one per MeshIdentity and zone
 //!                    ─▶ zones' client certificates      └─▶ leaves: one SPIFFE id each
 //!     ZoneCa ─▶ servers of one zone                 acceptance: whose CA may judge which trust domain
+//!     the operator's own CA ─▶ UserCertificate
 //!
 //!   join: one-time tokens of zones    jwt: user and dataplane tokens    seal: secrets at rest
 //! ```
@@ -28,9 +29,11 @@ pub mod peer;
 pub mod pin;
 pub mod seal;
 pub mod secret;
+mod user_certificate;
 pub mod x509;
 
 pub use key::{CertificateRequest, PrivateKey};
 pub use peer::ZonePeer;
 pub use pin::Pin;
 pub use secret::SecretText;
+pub use user_certificate::{NoUser, UserCertificate};

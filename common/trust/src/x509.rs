@@ -137,7 +137,7 @@ pub(crate) fn spki(der: &[u8]) -> Result<Vec<u8>, ReadError> {
     Ok(parse(der)?.public_key().raw.to_vec())
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, ReadError> {
+pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, ReadError> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) | Err(_) => Err(ReadError::NotDer),

@@ -161,6 +161,13 @@ impl Authenticate for GlobalTokens {
         Ok(caller)
     }
 
+    fn admit(&self, credential: &Credential) -> Result<(), AuthenticationError> {
+        if self.is_revoked(&credential.id) {
+            return Err(AuthenticationError::Refused("the credential was revoked".to_owned()));
+        }
+        self.refuse_blind()
+    }
+
     fn is_withdrawn(&self, credential: &Credential) -> bool {
         self.is_revoked(&credential.id)
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod client_certificates;
 mod credentials;
 mod first_start;
 mod instances;

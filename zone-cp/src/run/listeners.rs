@@ -13,7 +13,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use tokio::net::TcpListener;
 
 use super::{StartError, hostname};
-use crate::{Config, identity::Servers};
+use crate::{Config, config::ConfigError, identity::Servers};
 
 /// Where the plane listens.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,8 @@ impl Listeners {
         let h2: &[&[u8]] = &[b"h2"];
         let http: &[&[u8]] = &[b"h2", b"http/1.1"];
         let for_dataplanes = tls::server_config(servers.identity(), ClientAuth::None, h2)?;
-        let for_rest = tls::server_config(servers.identity(), ClientAuth::None, http)?;
+        let people = config.client_certificates.auth().map_err(ConfigError::ClientCa)?;
+        let for_rest = tls::server_config(servers.identity(), people, http)?;
         tasks.spawn("servers", servers.run(shutdown.soft()));
 
         let rest = plain("rest-listen", config.rest_listen).await?;

@@ -4,6 +4,7 @@
 mod admission;
 mod certificates;
 mod changes;
+mod client_certificates;
 mod envoy;
 mod plane;
 mod ports;

@@ -162,6 +162,12 @@ fn https(ca: &str) -> reqwest::Client {
     client(&config)
 }
 
+/// HTTPS that trusts only `ca` and shows a certificate.
+pub(crate) fn https_as(ca: &str, chain: &str, key: &str) -> reqwest::Client {
+    let identity = (tls::chain_from_pem(chain).unwrap(), tls::key_from_pem(key).unwrap());
+    client(&tls::client_config(tls::roots_from_pem(ca).unwrap(), Some(identity), &[b"h2", b"http/1.1"]).unwrap())
+}
+
 fn client(config: &rustls::ClientConfig) -> reqwest::Client {
     reqwest::Client::builder().tls_backend_preconfigured(config.clone()).no_proxy().timeout(PATIENCE).build().unwrap()
 }

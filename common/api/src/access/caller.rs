@@ -27,7 +27,7 @@ pub struct Caller {
 pub struct Credential {
     /// What it is.
     pub method: AuthMethod,
-    /// Its name in lists of revoked tokens; empty if it can be in none.
+    /// Its name in lists of what was revoked: a token's `jti`, a certificate's fingerprint; empty if it can be in none.
     pub id: String,
     /// When it ends.
     pub expires: Option<Timestamp>,
@@ -67,7 +67,7 @@ pub enum AuthenticationError {
     Unavailable(String),
 }
 
-/// Judges bearer tokens of users.
+/// Judges bearer tokens of users, and whether what was accepted still holds.
 #[async_trait]
 pub trait Authenticate: Send + Sync {
     /// Who holds `token`.
@@ -75,6 +75,17 @@ pub trait Authenticate: Send + Sync {
     /// # Errors
     /// When the token proves nothing.
     async fn authenticate(&self, token: &str) -> Result<Caller, AuthenticationError>;
+
+    /// Whether somebody with a credential that others verified, such as a certificate, may come in now.
+    ///
+    /// # Errors
+    /// When it was revoked, or nobody can know.
+    fn admit(&self, credential: &Credential) -> Result<(), AuthenticationError> {
+        if self.is_withdrawn(credential) {
+            return Err(AuthenticationError::Refused("the credential was revoked".to_owned()));
+        }
+        Ok(())
+    }
 
     /// Whether a credential that was accepted was withdrawn since; asked again and again while an answer streams.
     fn is_withdrawn(&self, credential: &Credential) -> bool;

@@ -13,7 +13,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 
 use super::{
-    AUTHENTICATED_GROUP, AuthenticationError, Caller, Object, Operation, Permit, RequestId, Subject, Verb, known,
+    AUTHENTICATED_GROUP, AuthenticationError, Caller, Object, Operation, Permit, RequestId, Shown, Subject, Verb, known,
     operation::{Needs, Target},
 };
 use crate::{Plane, Problem, negotiate, problem, query::ItemPath, serve::Peer};
@@ -67,7 +67,8 @@ struct Refusal {
 async fn admit(plane: &Plane, operation: Operation, request: &mut Request) -> Result<Permit, Refusal> {
     let needs = operation.needs();
     let peer = request.extensions().get::<Peer>().copied();
-    let caller = match caller(plane, peer, request.headers()).await {
+    let shown = request.extensions().get::<Shown>().cloned();
+    let caller = match caller(plane, peer, shown, request.headers()).await {
         Ok(caller) => caller,
         // Kuma's clients send what they have to `GET /`, too: a stale token must not hide who answers.
         Err(_) if needs == Needs::Nothing => None,
@@ -126,28 +127,40 @@ async fn refuse(
     })
 }
 
-async fn caller(plane: &Plane, peer: Option<Peer>, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
-    let Some(token) = bearer(headers)? else { return Ok(None) };
+/// Who asks. A token is all that counts where there is one: who sends a token that does not hold is nobody, whatever certificate
+/// the connection has.
+async fn caller(plane: &Plane, peer: Option<Peer>, shown: Option<Shown>, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
+    let judged = match (bearer(headers)?, shown) {
+        (Some(token), _) => by_token(plane, token).await,
+        (None, Some(shown)) => shown.caller(&*plane.authenticate, plane.clock.now()),
+        (None, None) => return Ok(None),
+    };
+    judged.map(Some).map_err(|error| not_let_in(plane, peer, error))
+}
+
+async fn by_token(plane: &Plane, token: &str) -> Result<Caller, AuthenticationError> {
     let (hash, now) = (known::hash(token), plane.clock.now());
     let known = plane.known().get(&hash, now);
     if let Some(caller) = known.filter(|caller| !plane.authenticate.is_withdrawn(&caller.credential)) {
-        return Ok(Some(caller));
+        return Ok(caller);
     }
-    match plane.authenticate.authenticate(token).await {
-        Ok(mut caller) => {
-            caller.groups.push(AUTHENTICATED_GROUP.to_owned());
-            plane.known().insert(hash, &caller, now);
-            Ok(Some(caller))
-        }
-        Err(AuthenticationError::Refused(why)) => {
-            tracing::debug!(reason = %why, "a token was refused");
+    let mut caller = plane.authenticate.authenticate(token).await?;
+    caller.groups.push(AUTHENTICATED_GROUP.to_owned());
+    plane.known().insert(hash, &caller, now);
+    Ok(caller)
+}
+
+fn not_let_in(plane: &Plane, peer: Option<Peer>, error: AuthenticationError) -> Problem {
+    match error {
+        AuthenticationError::Refused(why) => {
+            tracing::debug!(reason = %why, "a credential was refused");
             let pause = peer.and_then(|peer| plane.throttle().failed(peer.address.ip(), plane.clock.now()));
-            Err(match pause {
+            match pause {
                 Some(seconds) => too_many(&why, seconds),
                 None => Problem::unauthenticated(format!("Unauthenticated: {why}")),
-            })
+            }
         }
-        Err(AuthenticationError::Unavailable(why)) => Err(Problem::unavailable(why)),
+        AuthenticationError::Unavailable(why) => Problem::unavailable(why),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Who asks, and whether they may: one decision for every operation. Default is no.
 //!
 //! ```text
-//!   credential ─▶ Authenticate ─▶ Caller ──┐
+//!   token ─▶ Authenticate ──────▶ Caller ──┐
+//!   certificate of the connection ──▲      │
 //!   AccessRole, AccessRoleBinding ─▶ Roles ─▶ Rights ─▶ decide(rights, access, object) [pure]
 //!                                                          ▲              ▲
 //!                       guard: before every handler, by kind of object    Permit: in handlers, object by object
@@ -12,6 +13,7 @@
 
 mod audit;
 mod caller;
+mod certificate;
 mod decide;
 mod grants;
 mod guard;
@@ -29,6 +31,8 @@ mod throttle;
 mod withdrawal;
 
 pub use caller::{ADMIN_GROUP, AUTHENTICATED_GROUP, Authenticate, AuthenticationError, Caller, Credential, SYSTEM_GROUPS};
+pub(crate) use certificate::Shown;
+pub use certificate::{ClientCaFault, ClientCertificates};
 pub use decide::{Decision, Object, decide};
 pub(crate) use grants::{GrantFault, Grants, bindings_of};
 pub(crate) use guard::{admit_unknown, guard, guard_unknown};

@@ -7,10 +7,16 @@ use utoipa::openapi::{
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
+/// What a client certificate is worth.
+const CERTIFICATE: &str =
+    "In place of a token, where the plane was started with --rest-client-ca-file: CN is the user, O the groups.";
+
 pub(super) fn components() -> ComponentsBuilder {
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    let certificate = SecurityScheme::MutualTls { description: Some(CERTIFICATE.to_owned()), deprecated: None, extensions: None };
     let mut components = ComponentsBuilder::new()
         .security_scheme("token", SecurityScheme::Http(scheme))
+        .security_scheme("certificate", certificate)
         .schema("Problem", problem_schema())
         .schema(
             "Fault",

@@ -288,6 +288,8 @@ mod tests {
         };
         assert_eq!(facts, expected);
         assert_eq!(zone.not_after, expected.not_after);
+        let leaf = crate::x509::chain(&zone.chain_pem).unwrap().remove(0);
+        assert_eq!(crate::UserCertificate::of_der(&leaf), Err(crate::NoUser::CommonName), "no zone passes for a person");
     }
 
     #[test]
