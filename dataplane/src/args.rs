@@ -6,7 +6,10 @@ use atoll_model::duration::GoDuration;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
-use crate::access_log::AccessLog;
+use crate::{
+    access_log::AccessLog,
+    redirect::args::{CheckArgs, Install, Uninstall},
+};
 
 /// Runs one Envoy of the mesh.
 #[derive(Debug, Parser)]
@@ -28,6 +31,14 @@ pub struct Cli {
 pub enum Command {
     /// Registers a Dataplane at its zone, and runs its Envoy.
     Run(Box<RunArgs>),
+    /// Prepares this host for its proxy.
+    #[command(subcommand)]
+    Install(Install),
+    /// Undoes what `install` did.
+    #[command(subcommand)]
+    Uninstall(Uninstall),
+    /// Lists what redirection would change on this host; changes nothing. Ends with 1 when `install` would refuse.
+    Check(Box<CheckArgs>),
 }
 
 /// Arguments of `run`.
@@ -136,7 +147,7 @@ impl FromStr for Variable {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: GoDuration = text.parse().map_err(|_| format!("{text:?} is no duration such as 30s or 1m30s"))?;
     u64::try_from(parsed.0).map(Duration::from_nanos).map_err(|_| "must not be negative".to_owned())
 }
@@ -160,7 +171,7 @@ mod tests {
             "--drain-time=5s",
             "--dns-enabled=false",
         ]);
-        let Command::Run(args) = cli.unwrap().command;
+        let Command::Run(args) = cli.unwrap().command else { panic!("not run") };
         assert_eq!(args.drain_time, Duration::from_secs(5));
         assert_eq!(
             args.variables().into_iter().collect::<Vec<_>>(),
