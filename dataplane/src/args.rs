@@ -115,6 +115,12 @@ pub struct RunArgs {
     /// Address of Envoy's admin interface when it has a port. Whoever reaches it controls the proxy.
     #[arg(long, default_value = "127.0.0.1")]
     pub envoy_admin_addr: IpAddr,
+    /// Asks `URL` whether the application behind an inbound (its name, or else its port) can serve; any answer below 400 is a yes.
+    /// Otherwise, the inbound takes no traffic. Times and thresholds are those of the inbound's `serviceProbe`. When the URL's host
+    /// is a name, the inbound's application is asked by that name; an IP address is dialled itself. Certificates are not verified.
+    /// May be repeated, for one inbound each.
+    #[arg(long, value_name = "INBOUND=URL")]
+    pub service_probe: Vec<ServiceProbe>,
     /// The most connections that Envoy takes at a time.
     #[arg(long, default_value_t = 50_000)]
     pub max_connections: u64,
@@ -143,6 +149,28 @@ impl FromStr for Variable {
         match text.split_once('=') {
             Some((name, value)) if !name.is_empty() => Ok(Self { name: name.to_owned(), value: value.to_owned() }),
             Some(_) | None => Err("must be name=value".to_owned()),
+        }
+    }
+}
+
+/// `inbound=url`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceProbe {
+    /// Name or port of the inbound.
+    pub section: String,
+    /// What is asked.
+    pub url: reqwest::Url,
+}
+
+impl FromStr for ServiceProbe {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (section, url) = text.split_once('=').filter(|(section, _)| !section.is_empty()).ok_or("must be inbound=url")?;
+        let url: reqwest::Url = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
+        match url.scheme() {
+            "http" | "https" => Ok(Self { section: section.to_owned(), url }),
+            scheme => Err(format!("must be http or https, not {scheme}")),
         }
     }
 }
@@ -182,9 +210,14 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused() {
-        for bad in
-            [["--drain-time", "soon"], ["--dataplane-var", "x"], ["--bind-outbounds", "127.0.0.1/99"], ["--access-log", ""]]
-        {
+        for bad in [
+            ["--service-probe", "http=tcp://a"],
+            ["--service-probe", "http://a"],
+            ["--drain-time", "soon"],
+            ["--dataplane-var", "x"],
+            ["--bind-outbounds", "127.0.0.1/99"],
+            ["--access-log", ""],
+        ] {
             assert!(Cli::try_parse_from(["atoll-dp", "run", bad[0], bad[1]]).is_err(), "{bad:?}");
         }
     }
