@@ -5,7 +5,7 @@ ENVOY_VERSION := 1.40.0
 ENVOY_CACHE := $(CURDIR)/.cache/envoy/envoy
 BINARIES := atoll atoll-dp global-cp zone-cp
 
-.PHONY: help build envoy postgres schemathesis schemathesis-installed fmt clippy test lab lab-check lab-programs conformance fuzz bench faults
+.PHONY: help build envoy postgres nftables schemathesis schemathesis-installed fmt clippy test lab lab-check lab-programs conformance fuzz bench faults
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -20,6 +20,9 @@ envoy: ## fetch Envoy into the project's cache, unless ENVOY or PATH has one
 postgres: ## see to it that Postgres' binaries are there
 	@deploy/need-postgres.sh
 
+nftables: ## see to it that nft and ip are there
+	@deploy/need-nftables.sh
+
 schemathesis-installed: ## install schemathesis into the project's cache
 	@tests/schemathesis/install.sh
 
@@ -29,7 +32,7 @@ fmt: ## check the format
 clippy: ## lints, warnings are errors
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-test: fmt envoy postgres schemathesis-installed clippy ## all that must hold before a change lands
+test: fmt envoy postgres nftables schemathesis-installed clippy ## all that must hold before a change lands
 	$(CARGO) build --locked --workspace --bins
 	ENVOY="$$(deploy/fetch-envoy.sh --where)" $(CARGO) test --locked --workspace
 	tests/schemathesis/run.sh

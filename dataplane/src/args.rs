@@ -6,7 +6,10 @@ use atoll_model::duration::GoDuration;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
-use crate::access_log::AccessLog;
+use crate::{
+    access_log::AccessLog,
+    redirect::args::{CheckArgs, Install, Uninstall},
+};
 
 /// Runs one Envoy of the mesh.
 #[derive(Debug, Parser)]
@@ -28,6 +31,14 @@ pub struct Cli {
 pub enum Command {
     /// Registers a Dataplane at its zone, and runs its Envoy.
     Run(Box<RunArgs>),
+    /// Prepares this host for its proxy.
+    #[command(subcommand)]
+    Install(Install),
+    /// Undoes what `install` did.
+    #[command(subcommand)]
+    Uninstall(Uninstall),
+    /// Lists what redirection would change on this host; changes nothing. Ends with 1 when `install` would refuse.
+    Check(Box<CheckArgs>),
 }
 
 /// Arguments of `run`.
@@ -104,6 +115,12 @@ pub struct RunArgs {
     /// Address of Envoy's admin interface when it has a port. Whoever reaches it controls the proxy.
     #[arg(long, default_value = "127.0.0.1")]
     pub envoy_admin_addr: IpAddr,
+    /// Asks `URL` whether the application behind an inbound (its name, or else its port) can serve; any answer below 400 is a yes.
+    /// Otherwise, the inbound takes no traffic. Times and thresholds are those of the inbound's `serviceProbe`. When the URL's host
+    /// is a name, the inbound's application is asked by that name; an IP address is dialled itself. Certificates are not verified.
+    /// May be repeated, for one inbound each.
+    #[arg(long, value_name = "INBOUND=URL")]
+    pub service_probe: Vec<ServiceProbe>,
     /// The most connections that Envoy takes at a time.
     #[arg(long, default_value_t = 50_000)]
     pub max_connections: u64,
@@ -136,7 +153,29 @@ impl FromStr for Variable {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// `inbound=url`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceProbe {
+    /// Name or port of the inbound.
+    pub section: String,
+    /// What is asked.
+    pub url: reqwest::Url,
+}
+
+impl FromStr for ServiceProbe {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (section, url) = text.split_once('=').filter(|(section, _)| !section.is_empty()).ok_or("must be inbound=url")?;
+        let url: reqwest::Url = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
+        match url.scheme() {
+            "http" | "https" => Ok(Self { section: section.to_owned(), url }),
+            scheme => Err(format!("must be http or https, not {scheme}")),
+        }
+    }
+}
+
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: GoDuration = text.parse().map_err(|_| format!("{text:?} is no duration such as 30s or 1m30s"))?;
     u64::try_from(parsed.0).map(Duration::from_nanos).map_err(|_| "must not be negative".to_owned())
 }
@@ -160,7 +199,7 @@ mod tests {
             "--drain-time=5s",
             "--dns-enabled=false",
         ]);
-        let Command::Run(args) = cli.unwrap().command;
+        let Command::Run(args) = cli.unwrap().command else { panic!("not run") };
         assert_eq!(args.drain_time, Duration::from_secs(5));
         assert_eq!(
             args.variables().into_iter().collect::<Vec<_>>(),
@@ -171,9 +210,14 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused() {
-        for bad in
-            [["--drain-time", "soon"], ["--dataplane-var", "x"], ["--bind-outbounds", "127.0.0.1/99"], ["--access-log", ""]]
-        {
+        for bad in [
+            ["--service-probe", "http=tcp://a"],
+            ["--service-probe", "http://a"],
+            ["--drain-time", "soon"],
+            ["--dataplane-var", "x"],
+            ["--bind-outbounds", "127.0.0.1/99"],
+            ["--access-log", ""],
+        ] {
             assert!(Cli::try_parse_from(["atoll-dp", "run", bad[0], bad[1]]).is_err(), "{bad:?}");
         }
     }

@@ -9,6 +9,8 @@
 //!         └── drain on SIGTERM
 //! ```
 //!
+//! Apart from it stands [`redirect`], which leads the host's traffic to the Envoy and away again.
+//!
 //! What a restarted runner needs to go on without its zone stands in its folder ([`folder`]). Must not contain Envoy's listeners
 //! or clusters: those come from the zone.
 
@@ -23,6 +25,7 @@ pub mod envoy;
 pub mod folder;
 pub mod probes;
 pub mod readiness;
+pub mod redirect;
 pub mod run;
 pub mod session;
 pub mod zone;

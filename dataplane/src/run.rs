@@ -22,6 +22,7 @@ use crate::{
         supervisor::SupervisorFault,
     },
     folder::{Folder, FolderFault},
+    probes::{ProbeFault, Probes},
     zone::{self, AddressFault},
 };
 use runner::Runner;
@@ -87,6 +88,9 @@ pub enum RunFault {
         /// The flag to change.
         flag: &'static str,
     },
+    /// A health check.
+    #[error(transparent)]
+    Probe(#[from] ProbeFault),
     /// Signal handlers.
     #[error("cannot take signals: {0}")]
     Signals(std::io::Error),
@@ -111,6 +115,7 @@ struct Prepared {
     readiness: TcpListener,
     readiness_address: SocketAddr,
     adopted: Option<Process>,
+    probes: Probes,
 }
 
 /// Runs until told to end.
@@ -126,6 +131,7 @@ pub async fn run(args: RunArgs, environment: Environment) -> Result<(), RunFault
 async fn prepare(args: RunArgs, environment: Environment) -> Result<Prepared, RunFault> {
     let address = zone::parse_address(&args.cp_address)?;
     let proxy = document::read(args.dataplane_file.as_deref(), &args.variables(), args.name.as_deref(), args.mesh.as_deref())?;
+    let probes = Probes::new(&proxy.dataplane, &args.service_probe)?;
     let token = credentials::read_token(args.dataplane_token_file.as_deref())?;
     let trust = Arc::new(ZoneTrust::new(args.ca_cert_file.as_deref(), token.pin)?);
     let (envoy, path) = (environment.envoy.as_deref(), environment.path.as_deref());
@@ -154,7 +160,7 @@ async fn prepare(args: RunArgs, environment: Environment) -> Result<Prepared, Ru
         (None, Admin::Unix(_)) => {}
     }
     let proxy = Arc::new(proxy);
-    Ok(Prepared { args, proxy, address, trust, binary, folder, admin, dns, readiness, readiness_address, adopted })
+    Ok(Prepared { args, proxy, address, trust, binary, folder, admin, dns, readiness, readiness_address, adopted, probes })
 }
 
 async fn bind_dns(args: &RunArgs, resolv_conf: &str) -> Result<Option<(DnsServer, Upstream)>, RunFault> {

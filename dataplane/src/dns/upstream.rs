@@ -88,7 +88,8 @@ fn address(text: &str) -> Option<SocketAddr> {
     text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, PORT)))
 }
 
-fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
+/// The servers of a resolv.conf.
+pub fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
     let server = |line: &str| {
         let mut words = line.split_whitespace();
         let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;

@@ -64,7 +64,7 @@ struct Seen {
 impl Runner {
     /// Starts every task.
     pub(super) fn start(prepared: Prepared) -> Self {
-        let Prepared { args, proxy, address, trust, binary, folder, admin, dns, readiness, readiness_address, adopted } =
+        let Prepared { args, proxy, address, trust, binary, folder, admin, dns, readiness, readiness_address, adopted, probes } =
             prepared;
         let (tasks, stop, release, metrics) = (Tasks::new(), CancellationToken::new(), CancellationToken::new(), Metrics::new());
         let (draining, draining_receiver) = watch::channel(false);
@@ -102,21 +102,21 @@ impl Runner {
         let (report, supervised) = mpsc::channel(1);
         let released = release.clone();
         tasks.spawn("envoy", async move { drop(report.send(supervisor.run(adopted, released).await).await) });
+        let (health, probed) = probes.start(&tasks, &stop);
         let session = Session {
             address,
             trust,
             token_file: args.dataplane_token_file.clone(),
             folder: folder.clone(),
             about: about(&args, &folder, &status, &proxy, binary.version),
-            up: Up {
-                envoy: known.envoy.clone(),
-                health: probes::start(&proxy.dataplane, &tasks, &stop),
-                draining: draining_receiver.clone(),
-            },
+            up: Up { envoy: known.envoy.clone(), health: health.clone(), draining: draining_receiver.clone() },
             proxy,
             down,
         };
-        until(&tasks, "session", &stop, session.run());
+        until(&tasks, "session", &stop, async move {
+            probes::asked_once(health, probed).await;
+            session.run().await;
+        });
         until(&tasks, "names", &stop, shown::keep_names(folder.clone(), known.table.clone()));
         until(&tasks, "status", &stop, shown::keep_status(folder.clone(), status, known.envoy.clone()));
         if let Some((server, upstream)) = dns {

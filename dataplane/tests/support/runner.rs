@@ -1,6 +1,7 @@
 //! atoll-dp as a user starts it.
 
 use std::{
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -21,8 +22,12 @@ pub struct Place {
 }
 
 impl Place {
+    pub fn empty() -> Self {
+        Self { root: tempfile::Builder::new().prefix("dp").tempdir().unwrap() }
+    }
+
     pub fn new(zone: &Zone) -> Self {
-        let place = Self { root: tempfile::Builder::new().prefix("dp").tempdir().unwrap() };
+        let place = Self::empty();
         place.write("token", &zone.script.token);
         place.write("ca.pem", zone.script.ca.cert_pem());
         let listener = zone.script.listener;
@@ -64,9 +69,13 @@ impl Place {
 
     /// The command line for this zone; ports are free ones.
     pub fn command(&self, zone: &Zone) -> Command {
+        self.command_at(zone.address)
+    }
+
+    pub fn command_at(&self, zone: SocketAddr) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_atoll-dp"));
         command.arg("run").args(["--dns-port", "0", "--readiness-port", "0", "--drain-time", "2s", "--dns-upstream", "none"]);
-        command.arg("--cp-address").arg(format!("https://{}", zone.address));
+        command.arg("--cp-address").arg(format!("https://{zone}"));
         for (flag, file) in [
             ("--dataplane-file", "dataplane.yaml"),
             ("--dataplane-token-file", "token"),
