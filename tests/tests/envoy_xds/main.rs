@@ -11,6 +11,7 @@ mod forger;
 mod forgeries;
 mod pki;
 mod plane;
+mod rotation;
 mod traffic;
 mod trust;
 
@@ -35,7 +36,9 @@ const SNI: &str = "sni.msvc.default.gcp.api-gateway.main";
 fn resources(yaml: &str, secrets: Option<(&Leaf, &TrustBundles)>) -> ResourceSet {
     let mut set = Case::parse(yaml).world().generate(&mut Cache::default());
     if let Some((leaf, bundles)) = secrets {
-        set.put(secret::identity("kri_mid_default___identity_", &leaf.chain, &leaf.key, "1"));
+        // Another certificate is another version.
+        let version = atoll_trust::Pin::of_spki(leaf.chain.as_bytes()).to_string();
+        set.put(secret::identity("kri_mid_default___identity_", &leaf.chain, &leaf.key, &version));
         set.put(secret::trust_bundle(bundles));
     }
     set

@@ -33,8 +33,12 @@ pub(crate) fn other_ca(domain: &str) -> WorkloadCa {
 }
 
 pub(crate) fn leaf(ca: &WorkloadCa, path: &str) -> Leaf {
+    leaf_for(ca, path, TimeDelta::hours(1))
+}
+
+pub(crate) fn leaf_for(ca: &WorkloadCa, path: &str, life: TimeDelta) -> Leaf {
     let id = format!("spiffe://{}{path}", ca.trust_domain()).parse().expect("an id");
-    let leaf = ca.issue(&id, TimeDelta::hours(1), Utc::now(), &mut StdRng::seed_from_u64(2)).expect("a leaf");
+    let leaf = ca.issue(&id, life, Utc::now(), &mut rand::rng()).expect("a leaf");
     Leaf { chain: leaf.chain_pem, key: leaf.key_pem.expose().to_owned() }
 }
 
