@@ -10,3 +10,4 @@ mod ports;
 mod readiness;
 mod refusals;
 mod restart;
+mod rotation;
