@@ -67,6 +67,7 @@ impl Engine {
     pub(crate) async fn run(mut self, mut addresses: watch::Receiver<Addresses>, stop: CancellationToken) {
         let mut tables = self.store.subscribe();
         let mut identities = self.identities.changed();
+        let mut acknowledged = self.identities.acknowledgements().changed();
         loop {
             let table = Arc::clone(&tables.borrow_and_update());
             self.look(&table);
@@ -81,6 +82,7 @@ impl Engine {
                 () = stop.cancelled() => return,
                 changed = tables.changed() => if changed.is_err() { return },
                 changed = identities.changed() => if changed.is_err() { return },
+                changed = acknowledged.changed() => if changed.is_err() { return },
                 changed = addresses.changed() => {
                     if changed.is_err() { return }
                     self.resolve(&addresses.borrow_and_update().clone());
@@ -143,7 +145,7 @@ impl Engine {
     async fn act(&mut self, table: &TableSnapshot) -> Result<(), StoreError> {
         let now = self.clock.now();
         let mut planned = self.index.plan(now);
-        planned.extend(self.identities.plan(table, now));
+        planned.extend(self.identities.plan(table, &self.index.snapshots(), now));
         if planned.is_empty() {
             return Ok(());
         }

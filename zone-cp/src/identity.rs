@@ -9,16 +9,21 @@
 //!
 //! Must not contain Envoy's configuration, streams, or rules for whose trust is taken.
 
+mod acknowledgements;
+mod allowance;
 mod cas;
 mod identities;
 mod leaves;
 mod link_keys;
+mod progress;
 mod review;
+mod rotation;
 mod servers;
 mod tokens;
 mod wanted;
 mod zone_dir;
 
+pub use acknowledgements::Acknowledgements;
 pub use cas::CaState;
 pub use identities::{Identities, IdentityError, IssuedSecret};
 pub use link_keys::{Joined, RENEW_LINK_AFTER};

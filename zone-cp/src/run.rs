@@ -251,7 +251,7 @@ impl Base<'_> {
         let runners = Runners::start(dataplanes.clone(), clock.clone(), Limits::default(), tasks, stop.clone());
         let parts = Parts { view: view.clone(), identities: identities.clone(), store: store.clone(), clock: clock.clone() };
         let proxies = Proxies::start(parts, tasks, stop.clone()).await.map_err(StartError::store(self.config))?;
-        let envoys = EnvoySource::new(proxies.clone(), runners.clone());
+        let envoys = EnvoySource::new(proxies.clone(), runners.clone(), identities.acknowledgements().clone());
         let auth = EnvoyAuth { tokens: Arc::new(tokens.clone()), dataplanes: dataplanes.clone() };
         let ads = AdsServer::new(auth, envoys.clone(), xds::Limits::default(), tasks.clone(), stop.clone());
         let (of_runners, envoys, xds) = (runners.view(), envoys.statuses(), ads.totals());

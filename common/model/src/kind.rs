@@ -188,6 +188,7 @@ const fn kind(
         Kind::MeshService => &["identities", "state", "tlsReady"],
         Kind::Zone => &["uid", "tokenKeys", "revokedTokens"],
         Kind::MeshIdentity => &["trustDomains"],
+        Kind::MeshTrust => &["acknowledged", "rotation"],
         _ => &[],
     };
     Descriptor {

@@ -9,7 +9,7 @@ use atoll_mesh::trust::TrustBundles;
 use atoll_trust::ca::WorkloadCa;
 use chrono::{TimeDelta, Utc};
 use rand::{SeedableRng, rngs::StdRng};
-use rcgen::{CertificateParams, CustomExtension, DnType, Issuer, KeyPair, SanType};
+use rcgen::SanType;
 use rustls::{
     ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -33,35 +33,13 @@ pub(crate) fn other_ca(domain: &str) -> WorkloadCa {
 }
 
 pub(crate) fn leaf(ca: &WorkloadCa, path: &str) -> Leaf {
+    leaf_for(ca, path, TimeDelta::hours(1))
+}
+
+pub(crate) fn leaf_for(ca: &WorkloadCa, path: &str, life: TimeDelta) -> Leaf {
     let id = format!("spiffe://{}{path}", ca.trust_domain()).parse().expect("an id");
-    let leaf = ca.issue(&id, TimeDelta::hours(1), Utc::now(), &mut StdRng::seed_from_u64(2)).expect("a leaf");
+    let leaf = ca.issue(&id, life, Utc::now(), &mut rand::rng()).expect("a leaf");
     Leaf { chain: leaf.chain_pem, key: leaf.key_pem.expose().to_owned() }
-}
-
-/// A leaf with names that the CA itself would never sign.
-pub(crate) fn forged(ca: &WorkloadCa, names: &[SanType]) -> Leaf {
-    sign(ca.cert_pem(), ca.key_pem().expose(), names)
-}
-
-fn sign(ca: &str, ca_key: &str, names: &[SanType]) -> Leaf {
-    let key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.subject_alt_names = names.to_vec();
-    let issuer = Issuer::from_ca_cert_pem(ca, KeyPair::from_pem(ca_key).expect("a key")).expect("a CA");
-    Leaf { chain: params.signed_by(&key, &issuer).expect("a leaf").pem(), key: key.serialize_pem() }
-}
-
-/// A CA without constraints, as one made by somebody else would be, and a leaf of it.
-pub(crate) fn unconstrained(names: &[SanType]) -> (String, Leaf) {
-    let key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::default();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "somebody else");
-    params.custom_extensions = Vec::<CustomExtension>::new();
-    let certificate = params.self_signed(&key).expect("a CA").pem();
-    let leaf = sign(&certificate, &key.serialize_pem(), names);
-    (certificate, leaf)
 }
 
 pub(crate) fn uri(text: &str) -> SanType {

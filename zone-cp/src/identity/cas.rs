@@ -11,7 +11,10 @@ use atoll_trust::{
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 
-use super::zone_dir::{DirError, damaged, read_json, write_json};
+use super::{
+    rotation::{self, Circumstances},
+    zone_dir::{DirError, damaged, read_json, write_json},
+};
 
 /// How far a CA is. All that did not expire are published; one issues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,13 +33,22 @@ pub enum CaState {
 pub(super) struct Held {
     pub(super) state: CaState,
     pub(super) ca: WorkloadCa,
+    /// The request that it answers: the text of the label [`super::rotation::ROTATE`].
+    pub(super) made_for: Option<String>,
+    /// Since when it does not issue any more.
+    pub(super) retired: Option<Timestamp>,
     /// Whether its key lasts: a CA that a restart would forget neither issues nor is published.
-    saved: bool,
+    pub(super) saved: bool,
 }
 
 impl Held {
-    fn new(state: CaState, ca: WorkloadCa) -> Self {
-        Self { state, ca, saved: false }
+    pub(super) fn new(state: CaState, ca: WorkloadCa, made_for: Option<String>) -> Self {
+        Self { state, ca, made_for, retired: None, saved: false }
+    }
+
+    pub(super) fn retire(&mut self, now: Timestamp) {
+        self.state = CaState::Retired;
+        self.retired.get_or_insert(now);
     }
 }
 
@@ -65,6 +77,10 @@ struct StoredCa {
     state: CaState,
     certificate: String,
     key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_for: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retired: Option<Timestamp>,
 }
 
 impl Cas {
@@ -87,7 +103,7 @@ impl Cas {
         let identity = ResourceKey::new(Kind::MeshIdentity, stored.mesh, stored.name, owner);
         let load = |stored: StoredCa| {
             let ca = WorkloadCa::load(&stored.certificate, &stored.key).map_err(|error| damaged(&path, error))?;
-            Ok(Held { state: stored.state, ca, saved: true })
+            Ok(Held { state: stored.state, ca, made_for: stored.made_for, retired: stored.retired, saved: true })
         };
         let held = stored.cas.into_iter().map(load).collect::<Result<_, DirError>>()?;
         let mut cas = Self { folder, identity, held, unsaved: false, issued_before: None };
@@ -114,22 +130,41 @@ impl Cas {
         self.held.iter().filter(lives).map(|held| held.ca.cert_pem())
     }
 
-    /// Brings the list up to date for `domain` and `now`, and writes it if it changed. Says whether another CA issues now.
-    pub(super) fn advance(&mut self, domain: &TrustDomain, now: Timestamp, rng: &mut impl RngCore) -> Result<bool, CasError> {
-        let before: Vec<_> = self.held.iter().map(|held| (held.state, held.ca.pin())).collect();
-        let mut next = std::mem::take(&mut self.held);
-        let stepped = step(&mut next, domain, now, rng);
-        self.held = next;
-        let after: Vec<_> = self.held.iter().map(|held| (held.state, held.ca.pin())).collect();
-        self.unsaved |= before != after;
-        stepped?;
+    /// The CAs that are kept, with their states.
+    pub(super) fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// Brings the list up to date, and writes it if it changed. Says whether another CA issues now.
+    pub(super) fn advance(&mut self, at: &Circumstances<'_>, now: Timestamp, rng: &mut impl RngCore) -> Result<bool, CasError> {
+        // A rotation that waits for nobody is done at once, so that nobody sees half of it.
+        let steps = if at.force { 4 } else { 1 };
+        for _ in 0..steps {
+            let before = self.states();
+            let stepped = rotation::step(&mut self.held, at, now, rng);
+            let changed = before != self.states();
+            self.unsaved |= changed;
+            stepped?;
+            self.save_changes()?;
+            if !changed {
+                break;
+            }
+        }
+        let issues = self.active().map(WorkloadCa::pin);
+        Ok(std::mem::replace(&mut self.issued_before, issues) != issues)
+    }
+
+    fn states(&self) -> Vec<(CaState, Pin, Option<String>)> {
+        self.held.iter().map(|held| (held.state, held.ca.pin(), held.made_for.clone())).collect()
+    }
+
+    fn save_changes(&mut self) -> Result<(), DirError> {
         if self.unsaved {
             self.save()?;
             self.unsaved = false;
             self.held.iter_mut().for_each(|held| held.saved = true);
         }
-        let issues = self.active().map(WorkloadCa::pin);
-        Ok(std::mem::replace(&mut self.issued_before, issues) != issues)
+        Ok(())
     }
 
     fn save(&self) -> Result<(), DirError> {
@@ -147,7 +182,7 @@ impl Cas {
 impl StoredCa {
     fn of(held: &Held) -> Self {
         let (certificate, key) = (held.ca.cert_pem().to_owned(), held.ca.key_pem().expose().to_owned());
-        Self { state: held.state, certificate, key }
+        Self { state: held.state, certificate, key, made_for: held.made_for.clone(), retired: held.retired }
     }
 }
 
@@ -158,36 +193,6 @@ pub(super) enum CasError {
     Ca(#[from] CaError),
     #[error(transparent)]
     Dir(#[from] DirError),
-}
-
-/// One step of the life of a list of CAs: the next is prepared at half of the active one's life, and issues when a sixth is left.
-/// A CA of another domain is over at once.
-fn step(held: &mut Vec<Held>, domain: &TrustDomain, now: Timestamp, rng: &mut impl RngCore) -> Result<(), CaError> {
-    for one in held.iter_mut().filter(|one| one.ca.trust_domain() != domain || one.ca.not_after() <= now) {
-        one.state = CaState::Retired;
-    }
-    held.retain(|one| one.ca.not_after() > now);
-    let left = |ca: &WorkloadCa| ((ca.not_after() - now), (ca.not_after() - ca.not_before()));
-    let active = held.iter().position(|one| one.state == CaState::Active);
-    let prepared = held.iter().position(|one| one.state == CaState::Prepared);
-    match (active, prepared) {
-        (None, Some(prepared)) => held[prepared].state = CaState::Active,
-        (None, None) => held.push(Held::new(CaState::Active, WorkloadCa::generate(domain, now, rng)?)),
-        (Some(active), Some(prepared)) => {
-            let (left, life) = left(&held[active].ca);
-            if left < life / 6 {
-                held[active].state = CaState::Retired;
-                held[prepared].state = CaState::Active;
-            }
-        }
-        (Some(active), None) => {
-            let (left, life) = left(&held[active].ca);
-            if left < life / 2 {
-                held.push(Held::new(CaState::Prepared, WorkloadCa::generate(domain, now, rng)?));
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -206,9 +211,14 @@ mod tests {
         Cas::new(Cas::folder(folder, &key).unwrap(), key)
     }
 
+    fn alone(domain: &TrustDomain) -> Circumstances<'_> {
+        let (distrusting, behind) = (&|_: &WorkloadCa| Vec::new(), &|_: &WorkloadCa| vec!["web-1".to_owned()]);
+        Circumstances { domain, asked: None, force: false, leaf_life: TimeDelta::hours(24), distrusting, behind }
+    }
+
     fn after(cas: &mut Cas, days: i64) -> Vec<CaState> {
         let domain = "azure.mesh".parse().unwrap();
-        cas.advance(&domain, now() + TimeDelta::days(days), &mut StdRng::seed_from_u64(days as u64)).unwrap();
+        cas.advance(&alone(&domain), now() + TimeDelta::days(days), &mut StdRng::seed_from_u64(days as u64)).unwrap();
         cas.held.iter().map(|held| held.state).collect()
     }
 
@@ -222,10 +232,10 @@ mod tests {
         assert_eq!(after(&mut cas, 46), [Active, Prepared]);
         assert_eq!(after(&mut cas, 74), [Active, Prepared]);
         assert_eq!(after(&mut cas, 76), [Retired, Active]);
-        assert_eq!(after(&mut cas, 89), [Retired, Active]);
-        assert_eq!(after(&mut cas, 92), [Active, Prepared]);
         let domain = "azure.mesh".parse().unwrap();
-        assert_eq!(cas.published(&domain, now() + TimeDelta::days(92)).count(), 2);
+        assert_eq!(cas.published(&domain, now() + TimeDelta::days(76)).count(), 2);
+        // A proxy that was not heard of since has no certificate that holds.
+        assert_eq!(after(&mut cas, 78), [Active]);
     }
 
     #[test]
@@ -252,7 +262,7 @@ mod tests {
     fn a_ca_that_cannot_be_kept_does_not_issue_until_it_can() {
         let folder = tempfile::tempdir().unwrap();
         let (mut cas, domain) = (cas(folder.path()), "azure.mesh".parse().unwrap());
-        let advance = |cas: &mut Cas| cas.advance(&domain, now(), &mut StdRng::seed_from_u64(1));
+        let advance = |cas: &mut Cas| cas.advance(&alone(&domain), now(), &mut StdRng::seed_from_u64(1));
         std::fs::write(cas.path(), "in the way").unwrap();
         for _ in 0..2 {
             assert!(advance(&mut cas).is_err());
@@ -270,8 +280,8 @@ mod tests {
         let mut cas = cas(folder.path());
         after(&mut cas, 0);
         let other: TrustDomain = "other.mesh".parse().unwrap();
-        assert!(cas.advance(&other, now(), &mut StdRng::seed_from_u64(9)).unwrap());
-        assert!(cas.advance(&other, now(), &mut StdRng::seed_from_u64(10)).is_ok_and(|changed| !changed));
+        assert!(cas.advance(&alone(&other), now(), &mut StdRng::seed_from_u64(9)).unwrap());
+        assert!(cas.advance(&alone(&other), now(), &mut StdRng::seed_from_u64(10)).is_ok_and(|changed| !changed));
         assert_eq!(cas.active().unwrap().trust_domain(), &other);
         assert_eq!(cas.published(&other, now()).count(), 1);
     }

@@ -4,10 +4,10 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use atoll_mesh::{Planned, snapshot::ProxyIdentity};
+use atoll_mesh::{MeshSnapshot, Planned, snapshot::ProxyIdentity};
 use atoll_model::{
     Kind, Labels, Name, Owner, ResourceKey, Timestamp, ZoneUid,
     kinds::{
@@ -29,11 +29,16 @@ use rand::rngs::StdRng;
 use tokio::sync::watch;
 
 use super::{
+    acknowledgements::Acknowledgements,
+    allowance::Allowance,
     cas::{Cas, CasError},
     leaves::{Leaf, Leaves},
+    progress::{self, Peers},
+    rotation::Circumstances,
     wanted::{Wanted, is_withdrawn, wanted},
     zone_dir::DirError,
 };
+use crate::runners::ProxyId;
 
 /// Label of the MeshTrusts that this zone makes.
 pub(super) const TRUST_GENERATOR: &str = "meshtrust-generator";
@@ -58,6 +63,9 @@ pub enum IdentityError {
         /// Why.
         why: String,
     },
+    /// The proxy was somebody else too often.
+    #[error("it was given too many certificates at once; the next one is at {0}")]
+    TooMany(Timestamp),
     /// The CA does not sign.
     #[error("the CA of {identity} does not issue: {source}")]
     Ca {
@@ -94,12 +102,14 @@ pub struct Identities {
     uid: ZoneUid,
     state: Mutex<State>,
     changed: watch::Sender<u64>,
+    acknowledgements: Acknowledgements,
 }
 
 struct State {
     issuers: BTreeMap<ResourceKey, Issuer>,
     rng: StdRng,
     purged: Timestamp,
+    allowance: Allowance,
     /// Certificates issued since the start.
     issued: u64,
     /// What keeps CAs from being as they should.
@@ -132,9 +142,10 @@ impl Identities {
                 issuers.insert(cas.identity().clone(), Issuer { cas, leaves, leaf_life: LEAF_LIFE });
             }
         }
-        let state =
-            Mutex::new(State { issuers, rng, purged: now, issued: 0, faults: BTreeMap::new(), failed: 0, plan_again: None });
-        Ok(Self { root: root.to_owned(), zone, uid, state, changed: watch::Sender::new(0) })
+        let (allowance, faults) = (Allowance::default(), BTreeMap::new());
+        let state = State { issuers, rng, purged: now, allowance, issued: 0, faults, failed: 0, plan_again: None };
+        let (state, changed) = (Mutex::new(state), watch::Sender::new(0));
+        Ok(Self { root: root.to_owned(), zone, uid, state, changed, acknowledgements: Acknowledgements::default() })
     }
 
     /// Ticks when another CA issues: ask [`Identities::secret_for`] again.
@@ -142,13 +153,21 @@ impl Identities {
         self.changed.subscribe()
     }
 
+    /// What the proxies said that they have: a CA issues once everybody trusts it.
+    pub fn acknowledgements(&self) -> &Acknowledgements {
+        &self.acknowledgements
+    }
+
     /// Makes and rotates CAs for what the table asks for, and plans this zone's MeshTrusts.
-    pub fn plan(&self, table: &TableSnapshot, now: Timestamp) -> Vec<Planned> {
-        let (mut trusts, mut moved) = (BTreeMap::new(), false);
+    pub fn plan(&self, table: &TableSnapshot, meshes: &BTreeMap<Name, Arc<MeshSnapshot>>, now: Timestamp) -> Vec<Planned> {
+        let (mut trusts, mut stages, mut moved) = (BTreeMap::new(), BTreeMap::new(), false);
+        self.acknowledgements.retain(meshes);
         let mut state = self.lock();
         state.faults.clear();
         for wanted in wanted(table, &self.zone, self.uid) {
-            match self.advance(&mut state, &wanted, now) {
+            let peers = Peers::new(&self.acknowledgements, table, meshes, &wanted, self.uid);
+            let at = peers.circumstances();
+            match self.advance(&mut state, &wanted, &at, now) {
                 Ok(another) => moved |= another,
                 Err(error) => {
                     // What there is goes on issuing, and is published on.
@@ -158,6 +177,7 @@ impl Identities {
             }
             if let Some(issuer) = state.issuers.get(&wanted.identity).filter(|_| wanted.publish) {
                 publish(&mut trusts, &wanted, &issuer.cas, now);
+                stages.insert(wanted.trust_key(), progress::stages(&issuer.cas, &at, now));
             }
         }
         state.failed = if state.faults.is_empty() { 0 } else { state.failed + 1 };
@@ -165,12 +185,15 @@ impl Identities {
         if now - state.purged > PURGE {
             state.purged = now;
             state.issuers.values_mut().for_each(|issuer| issuer.leaves.purge(now));
+            state.allowance.purge(now);
         }
         drop(state);
         if moved {
             self.changed.send_modify(|ticks| *ticks += 1);
         }
-        self.difference(table, trusts)
+        let mut planned = self.difference(table, trusts);
+        planned.extend(progress::plan(&self.acknowledgements, table, meshes, self.uid, stages));
+        planned
     }
 
     /// When to plan again although nothing changes: the last plan could not do all that it should.
@@ -182,7 +205,7 @@ impl Identities {
     ///
     /// # Errors
     /// When there is no CA, or the CA does not sign and no certificate holds any more.
-    pub fn secret_for(&self, proxy: &ProxyIdentity, now: Timestamp) -> Result<IssuedSecret, IdentityError> {
+    pub fn secret_for(&self, id: &ProxyId, proxy: &ProxyIdentity, now: Timestamp) -> Result<IssuedSecret, IdentityError> {
         let state = &mut *self.lock();
         let fault = state.faults.get(&proxy.identity).cloned();
         let no_ca = || match fault {
@@ -198,21 +221,27 @@ impl Identities {
         {
             return Ok(secret(proxy, leaf));
         }
-        match ca.issue(&proxy.spiffe_id, issuer.leaf_life, now, &mut state.rng) {
-            Ok(certificate) => {
+        let allowed = state.allowance.take(id, now).map_err(IdentityError::TooMany);
+        let made = allowed.and_then(|()| {
+            let made = ca.issue(&proxy.spiffe_id, issuer.leaf_life, now, &mut state.rng);
+            made.map_err(|source| {
+                state.allowance.give_back(id);
+                IdentityError::Ca { identity: proxy.identity.clone(), source }
+            })
+        });
+        match (made, held) {
+            (Ok(certificate), _) => {
                 let leaf = Leaf { issuer: ca.pin(), certificate };
                 let secret = secret(proxy, &leaf);
                 issuer.leaves.put(proxy.spiffe_id.clone(), leaf);
                 state.issued += 1;
                 Ok(secret)
             }
-            Err(source) => match held {
-                Some(leaf) => {
-                    tracing::warn!(error = %source, spiffe.id = %proxy.spiffe_id, "{} keeps its old certificate", proxy.spiffe_id);
-                    Ok(IssuedSecret { renew_at: now + RETRY, fault: Some(source.to_string()), ..secret(proxy, leaf) })
-                }
-                None => Err(IdentityError::Ca { identity: proxy.identity.clone(), source }),
-            },
+            (Err(error), Some(leaf)) => {
+                tracing::warn!(error = %error, spiffe.id = %proxy.spiffe_id, "{} keeps its old certificate", proxy.spiffe_id);
+                Ok(IssuedSecret { renew_at: now + RETRY, fault: Some(error.to_string()), ..secret(proxy, leaf) })
+            }
+            (Err(error), None) => Err(error),
         }
     }
 
@@ -221,7 +250,7 @@ impl Identities {
         self.lock().issued
     }
 
-    fn advance(&self, state: &mut State, wanted: &Wanted, now: Timestamp) -> Result<bool, CasError> {
+    fn advance(&self, state: &mut State, wanted: &Wanted, at: &Circumstances<'_>, now: Timestamp) -> Result<bool, CasError> {
         let key = &wanted.identity;
         if !state.issuers.contains_key(key) {
             let Some(folder) = Cas::folder(&self.root, key) else { return Ok(false) };
@@ -231,7 +260,7 @@ impl Identities {
         }
         let Some(issuer) = state.issuers.get_mut(key) else { return Ok(false) };
         issuer.leaf_life = wanted.leaf_life;
-        issuer.cas.advance(&wanted.domain, now, &mut state.rng)
+        issuer.cas.advance(at, now, &mut state.rng)
     }
 
     /// What to write so that this zone's MeshTrusts are `trusts`. A MeshTrust that a person wrote under the same name stays.
@@ -278,9 +307,9 @@ fn publish(trusts: &mut BTreeMap<(Name, Name), MeshTrust>, wanted: &Wanted, cas:
     if bundles.is_empty() {
         return;
     }
-    let key = (wanted.identity.mesh.clone(), wanted.identity.name.clone());
-    let empty = || MeshTrust { trust_domain: wanted.domain.to_string(), ca_bundles: Vec::new() };
-    let trust = trusts.entry(key).or_insert_with(empty);
+    let trust_domain = wanted.domain.to_string();
+    let empty = || MeshTrust { trust_domain, ca_bundles: Vec::new(), acknowledged: Vec::new(), rotation: None };
+    let trust = trusts.entry(wanted.trust_key()).or_insert_with(empty);
     if trust.trust_domain == wanted.domain.as_str() {
         trust.ca_bundles.extend(bundles);
     } else {

@@ -1,13 +1,15 @@
 //! For which MeshIdentities this zone issues, and what it publishes of their CAs.
 
 use atoll_model::{
-    Kind, Name, Owner, ResourceKey, ZoneUid,
+    Kind, Name, Owner, Resource, ResourceKey, ZoneUid,
     kinds::{MeshIdentity, mesh_identity::MeshTrustCreation},
     spiffe::TrustDomain,
 };
 use atoll_store::TableSnapshot;
 use atoll_trust::{acceptance, ca::LEAF_LIFE};
 use chrono::TimeDelta;
+
+use super::rotation::{FORCE, ROTATE};
 
 /// Shortest life of a leaf: below that, proxies would do nothing but renew.
 const LEAF_LIFE_MIN: TimeDelta = TimeDelta::minutes(1);
@@ -19,15 +21,27 @@ pub(super) struct Wanted {
     pub(super) domain: TrustDomain,
     pub(super) publish: bool,
     pub(super) leaf_life: TimeDelta,
+    /// What the label [`ROTATE`] asks for.
+    pub(super) rotate: Option<String>,
+    /// That rotation waits for nobody.
+    pub(super) force: bool,
+}
+
+impl Wanted {
+    /// Mesh and name of its MeshTrust.
+    pub(super) fn trust_key(&self) -> (Name, Name) {
+        (self.identity.mesh.clone(), self.identity.name.clone())
+    }
 }
 
 /// Every MeshIdentity for which this zone issues now. For one of global's the trust domain must be recorded for this zone; for one
 /// that the zone owns (all of a stand-alone zone's are such) the template says it.
 pub(super) fn wanted(table: &TableSnapshot, zone: &Name, uid: ZoneUid) -> Vec<Wanted> {
-    table.list(Kind::MeshIdentity, None).filter_map(|resource| one(&resource.key, &resource.parse().ok()?, zone, uid)).collect()
+    table.list(Kind::MeshIdentity, None).filter_map(|resource| one(resource, zone, uid)).collect()
 }
 
-fn one(key: &ResourceKey, identity: &MeshIdentity, zone: &Name, uid: ZoneUid) -> Option<Wanted> {
+fn one(resource: &Resource, zone: &Name, uid: ZoneUid) -> Option<Wanted> {
+    let (key, identity) = (&resource.key, &resource.parse::<MeshIdentity>().ok()?);
     if !acceptance::zones_issue(identity) {
         return None;
     }
@@ -43,6 +57,8 @@ fn one(key: &ResourceKey, identity: &MeshIdentity, zone: &Name, uid: ZoneUid) ->
         identity: key.clone(),
         domain,
         publish: publishes(identity),
+        rotate: resource.labels.get(ROTATE).cloned(),
+        force: resource.labels.get(FORCE).is_some_and(|forced| Some(forced) == resource.labels.get(ROTATE)),
         leaf_life: asked.unwrap_or(LEAF_LIFE).max(LEAF_LIFE_MIN),
     })
 }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::Proxies;
 use crate::{
+    identity::Acknowledgements,
     runners::{self, DataplaneAuth, DataplaneStore, EnvoyPresence, Presented, ProxyId, Runners},
     xds::{AuthRefusal, Hello, ProxyAuth, ProxyConfig, ProxySource, Status, server::Admission},
 };
@@ -58,13 +59,14 @@ pub type Statuses = BTreeMap<ProxyId, Seen>;
 pub struct EnvoySource {
     proxies: Proxies,
     runners: Runners,
+    acknowledgements: Acknowledgements,
     statuses: watch::Sender<Statuses>,
 }
 
 impl EnvoySource {
     /// Knows no status yet.
-    pub fn new(proxies: Proxies, runners: Runners) -> Self {
-        Self { proxies, runners, statuses: watch::Sender::new(Statuses::new()) }
+    pub fn new(proxies: Proxies, runners: Runners, acknowledgements: Acknowledgements) -> Self {
+        Self { proxies, runners, acknowledgements, statuses: watch::Sender::new(Statuses::new()) }
     }
 
     /// What streams said last.
@@ -81,6 +83,7 @@ impl ProxySource for EnvoySource {
     }
 
     fn attached(&self, proxy: &ProxyId) -> Presence {
+        self.acknowledgements.expect(proxy);
         self.statuses.send_modify(|all| {
             let seen = all.entry(proxy.clone()).or_default();
             seen.streams += 1;
@@ -90,6 +93,7 @@ impl ProxySource for EnvoySource {
     }
 
     fn report(&self, proxy: &ProxyId, status: &Status) {
+        self.acknowledgements.acknowledged(proxy, &status.secrets);
         self.statuses.send_modify(|all| {
             all.entry(proxy.clone()).or_default().status.clone_from(status);
         });

@@ -60,6 +60,7 @@ impl Proxies {
     /// When what is remembered of proxies cannot be read.
     pub async fn start(parts: Parts, tasks: &Tasks, stop: CancellationToken) -> Result<Self, atoll_store::StoreError> {
         let remembered = memory::load(&parts.store).await?;
+        remembered.keys().for_each(|id| parts.identities.acknowledgements().expect(id));
         let (commands, inbox) = mpsc::unbounded_channel();
         let (shown, renewal) = watch::channel(None);
         let (list, waiting) = WaitingList::new();
@@ -337,7 +338,7 @@ impl Builder {
     /// The proxy's certificate; without one it is tried again later.
     fn issued(&mut self, id: &ProxyId, identity: &ProxyIdentity) -> Option<IssuedSecret> {
         let now = self.parts.clock.now();
-        let issued = match self.parts.identities.secret_for(identity, now) {
+        let issued = match self.parts.identities.secret_for(id, identity, now) {
             Ok(issued) => issued,
             Err(error) => {
                 self.waiting.failed(id, error.to_string(), None, now);
@@ -357,6 +358,7 @@ impl Builder {
             Some((held, encoded)) if *held == fingerprint => Arc::clone(encoded),
             Some(_) | None => {
                 let encoded = Arc::new(secret::trust_bundle(trust));
+                self.parts.identities.acknowledgements().offered(mesh, &encoded.version, trust.clone());
                 self.bundles.insert(mesh.clone(), (fingerprint, Arc::clone(&encoded)));
                 encoded
             }

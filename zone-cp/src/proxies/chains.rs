@@ -26,10 +26,19 @@ impl ChainState {
         let allowed = texts(permissions.allow.iter().chain(&permissions.shadow));
         let denied = texts(permissions.deny.iter());
         let Some(previous) = previous else { return ChainState { epoch: 0, allowed, denied, trusted } };
-        let withdrawn =
-            !previous.allowed.is_subset(&allowed) || !denied.is_subset(&previous.denied) || !previous.trusted.is_subset(&trusted);
+        let withdrawn = !previous.allowed.is_subset(&allowed)
+            || !denied.is_subset(&previous.denied)
+            || has_lost_a_domain(&previous.trusted, &trusted);
         ChainState { epoch: previous.epoch + u64::from(withdrawn), allowed, denied, trusted }
     }
+}
+
+/// Whether a trust domain lost every CA that it had. One that lost some goes on by the others: that is how a CA retires, when nobody
+/// shows a certificate of it any more, and who came in by one before has a newer one.
+fn has_lost_a_domain(before: &BTreeSet<String>, now: &BTreeSet<String>) -> bool {
+    let domain = |anchor: &String| anchor.split('#').next().unwrap_or_default().to_owned();
+    let kept: BTreeSet<String> = before.intersection(now).map(domain).collect();
+    before.iter().any(|anchor| !kept.contains(&domain(anchor)))
 }
 
 /// The callers, whichever policy names them.
@@ -94,6 +103,20 @@ mod tests {
             (set(&[], &[]), &["y"]),
         ];
         assert_eq!(epochs(&steps), [0, 1, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_ca_retires_without_a_cut_and_a_domain_that_is_given_up_cuts() {
+        let all = set(&[caller("p", "a")], &[]);
+        let steps: [(PermissionSet, &[&str]); 5] = [
+            (all.clone(), &["gcp#1", "azure#1"]),
+            (all.clone(), &["gcp#1", "gcp#2", "azure#1"]),
+            (all.clone(), &["gcp#2", "azure#1"]),
+            // Another CA in one step, and no CA at all.
+            (all.clone(), &["gcp#3", "azure#1"]),
+            (all, &["gcp#3"]),
+        ];
+        assert_eq!(epochs(&steps), [0, 0, 0, 1, 2]);
     }
 
     #[test]

@@ -11,3 +11,4 @@ mod ports;
 mod readiness;
 mod refusals;
 mod restart;
+mod rotation;

@@ -23,6 +23,37 @@ pub struct MeshTrust {
     /// CAs, at least one.
     #[schemars(length(min = 1))]
     pub ca_bundles: Vec<CaBundle>,
+    /// Computed by the zone: the CAs of the mesh that every proxy of the zone acknowledged, by the first 16 digits of the SHA-256 of
+    /// their public keys. A zone issues by a new CA once every other zone lists it here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acknowledged: Vec<String>,
+    /// Computed by the zone: how far its CAs are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<CaRotation>,
+}
+
+/// How far the CAs of a zone are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaRotation {
+    /// The CAs.
+    #[serde(default)]
+    pub cas: Vec<CaStage>,
+    /// For whom the next step waits: zones, and the first of the zone's own proxies.
+    #[serde(default)]
+    pub waiting_for: Vec<String>,
+}
+
+/// How far a CA is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaStage {
+    /// The first 16 digits of the SHA-256 of its public key.
+    pub pin: String,
+    /// `Prepared`: to be trusted before it issues. `Active`: issues. `Retired`: trusted while its certificates may be shown.
+    pub state: String,
+    /// When it ends.
+    pub not_after: String,
 }
 
 /// One CA.

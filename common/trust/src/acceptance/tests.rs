@@ -89,7 +89,8 @@ fn permitting(permitted: &[(u8, &[u8])], excluded: &[(u8, &[u8])]) -> String {
 
 fn trust(domain: &str, cas: impl IntoIterator<Item = String>) -> MeshTrust {
     let bundle = |value| CaBundle { kind: CaBundleKind::Pem, pem: Pem { value } };
-    MeshTrust { trust_domain: domain.to_owned(), ca_bundles: cas.into_iter().map(bundle).collect() }
+    let ca_bundles = cas.into_iter().map(bundle).collect();
+    MeshTrust { trust_domain: domain.to_owned(), ca_bundles, acknowledged: Vec::new(), rotation: None }
 }
 
 fn judged(zone: u128, trust: &MeshTrust) -> Result<String, Refusal> {

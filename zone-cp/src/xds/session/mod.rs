@@ -66,6 +66,8 @@ pub struct Status {
     pub sent: u64,
     /// Responses refused.
     pub nacks: u64,
+    /// The secrets that it acknowledged, by name, and their versions.
+    pub secrets: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// What a request was.
@@ -224,6 +226,7 @@ impl Session {
     fn look_at_status(&mut self, config: &ProxyConfig) {
         if self.is_asked() && !self.subscriptions.values().any(Subscription::is_under_way) {
             self.status.applied = Some(config.revision());
+            self.status.secrets = self.subscriptions[&ResourceType::Secret].acknowledged();
         }
         let refusals = |(kind, subscription): (&ResourceType, &Subscription)| subscription.refusals(config.set().of(*kind));
         self.status.refused = self.subscriptions.iter().flat_map(refusals).collect();

@@ -393,6 +393,12 @@ impl Subscription {
         response
     }
 
+    /// What the proxy asked for and acknowledged, and the versions; to be called while nothing is under way.
+    pub(super) fn acknowledged(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        let asked = self.held.iter().filter(|(name, held)| self.wants(name) && !self.is_refused(name, Some(&held.version)));
+        asked.map(|(name, held)| (Arc::clone(name), Arc::clone(&held.version))).collect()
+    }
+
     /// What the proxy refuses of `set`.
     pub(super) fn refusals(&self, set: &ResourceMap) -> Vec<Refusal> {
         let in_force =
