@@ -92,6 +92,16 @@ fn own(kind: Kind) -> &'static [(&'static str, Cell)] {
                 listed(&item["spec"]["endpoints"], |one| format!("{}:{}", text(&one["address"]), one["port"]))
             }),
         ],
+        Kind::MeshMultiZoneService => &[
+            ("PORTS", |item, _| {
+                listed(&item["spec"]["ports"], |port| format!("{}/{}", port["port"], text(&port["appProtocol"])))
+            }),
+            ("SERVICES", |item, _| {
+                listed(&item["status"]["meshServices"], |one| format!("{}.{}", text(&one["name"]), text(&one["zone"])))
+            }),
+            ("VIP", |item, _| listed(&item["status"]["vips"], |vip| text(&vip["ip"]))),
+            ("HOSTNAMES", |item, _| listed(&item["status"]["addresses"], |address| text(&address["hostname"]))),
+        ],
         Kind::Workload | Kind::Secret | Kind::GlobalSecret | Kind::AccessRole | Kind::AccessRoleBinding => &[],
         Kind::VipAllocation => &[
             ("SERVICE", |item, _| format!("{}/{}", text(&item["spec"]["serviceKind"]), text(&item["spec"]["serviceName"]))),

@@ -52,6 +52,7 @@ impl StatusSource for ZoneStatus {
             | Kind::MeshTls
             | Kind::VipAllocation
             | Kind::MeshExternalService
+            | Kind::MeshMultiZoneService
             | Kind::Workload
             | Kind::Secret
             | Kind::GlobalSecret

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{apply::sources::title, client::Client, kinds};
 
 /// What can be selected.
-const TARGETS: [Kind; 3] = [Kind::Dataplane, Kind::MeshService, Kind::MeshExternalService];
+const TARGETS: [Kind; 4] = [Kind::Dataplane, Kind::MeshService, Kind::MeshExternalService, Kind::MeshMultiZoneService];
 
 /// What selects a resource, each with the field that does.
 pub(super) async fn selecting(client: &Client, kind: Kind, target: &Value) -> anyhow::Result<Vec<String>> {
@@ -58,6 +58,7 @@ fn selects_any(selecting: Kind, target: Kind) -> bool {
     match selecting {
         Kind::MeshService | Kind::MeshIdentity => target == Kind::Dataplane,
         Kind::HostnameGenerator => target != Kind::Dataplane,
+        Kind::MeshMultiZoneService => target == Kind::MeshService,
         _ => selecting.descriptor().policy.is_some(),
     }
 }
@@ -112,10 +113,14 @@ fn selection(kind: Kind, item: &Value) -> Vec<Selection<'_>> {
         Kind::HostnameGenerator => [
             by_labels("spec.selector.meshService", Kind::MeshService, "meshService", "matchLabels"),
             by_labels("spec.selector.meshExternalService", Kind::MeshExternalService, "meshExternalService", "matchLabels"),
+            by_labels("spec.selector.meshMultiZoneService", Kind::MeshMultiZoneService, "meshMultiZoneService", "matchLabels"),
         ]
         .into_iter()
         .flatten()
         .collect(),
+        Kind::MeshMultiZoneService => {
+            by_labels("spec.selector.meshService", Kind::MeshService, "meshService", "matchLabels").into_iter().collect()
+        }
         _ if kind.descriptor().policy.is_some() => of_policy(spec),
         _ => Vec::new(),
     }

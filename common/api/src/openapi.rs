@@ -81,6 +81,7 @@ fn is_offered(viewpoint: &Viewpoint, route: &Route) -> bool {
         | Shape::Text(_)
         | Shape::Item(_)
         | Shape::History(_)
+        | Shape::Hostnames(_)
         | Shape::List(_)
         | Shape::Overview(_)
         | Shape::Overviews(_)
@@ -91,6 +92,7 @@ fn is_offered(viewpoint: &Viewpoint, route: &Route) -> bool {
         | Shape::Revoke
         | Shape::Audit
         | Shape::ZoneAnswer => true,
+        Shape::Refused => false,
         Shape::Word { of_zone, .. } => of_zone == matches!(viewpoint, Viewpoint::Zone { .. }),
     }
 }
@@ -103,6 +105,9 @@ fn method(route: &Route) -> HttpMethod {
         _ => HttpMethod::Get,
     }
 }
+
+const HOSTNAMES: &str = "The names, sorted: `zones` is the zone of the service (for want of one, its name), `seenIn` are the \
+                         zones that give the name. Whether another service has the name already says the status of both.";
 
 fn operation(route: &Route) -> Operation {
     let mut operation = OperationBuilder::new().operation_id(Some(&route.id)).summary(Some(&route.summary)).tag(tag(route));
@@ -120,6 +125,10 @@ fn operation(route: &Route) -> Operation {
         Shape::ByKri => conditional(read(operation)).response("200", tagged(json_answer("The resource.", free_object()))),
         Shape::List(kind) | Shape::Overviews(kind) => list(read(operation), kind, route.shape),
         Shape::History(_) => history(operation),
+        Shape::Hostnames(_) => read(operation)
+            .response("200", json_answer(HOSTNAMES, free_object()))
+            .response("409", problem("The name is that of several resources, one of each plane.")),
+        Shape::Refused => operation,
         Shape::Put(kind) => put(operation, kind),
         Shape::Delete(_) => delete(operation),
         Shape::Apply => apply(operation),

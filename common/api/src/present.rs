@@ -148,7 +148,7 @@ fn not_enforced(kind: Kind, spec: &Value) -> Option<Condition> {
 
 /// Kinds whose ports other zones reach by server names.
 pub(crate) fn has_server_names(kind: Kind) -> bool {
-    matches!(kind, Kind::MeshService | Kind::MeshExternalService)
+    matches!(kind, Kind::MeshService | Kind::MeshExternalService | Kind::MeshMultiZoneService)
 }
 
 /// The labels as answers show them and selectors see them.

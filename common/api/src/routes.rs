@@ -40,6 +40,10 @@ pub enum Shape {
     Overviews(Kind),
     /// Gives what was done to one resource.
     History(Kind),
+    /// Gives the hostnames of one service.
+    Hostnames(Kind),
+    /// Says why there is nothing: no promise of the OpenAPI document.
+    Refused,
     /// Takes one resource.
     Put(Kind),
     /// Removes one resource.
@@ -131,6 +135,7 @@ pub fn table() -> Vec<Route> {
     rows.extend(links::rows());
     rows.extend(access::rows());
     rows.extend(resources::mesh_insight_rows());
+    rows.push(no_hostnames());
     for kind in Kind::ALL {
         rows.extend(kinds::rows(*kind));
     }
@@ -184,6 +189,20 @@ fn about_the_plane() -> Vec<Route> {
             read!(GET, system::kinds),
         ),
     ]
+}
+
+/// Kinds with hostnames have rows of their own, which are looked at first.
+fn no_hostnames() -> Route {
+    let operation = Operation { verb: Verb::Get, subject: Subject::AnyKind };
+    row(
+        Method::GET,
+        "/meshes/{mesh}/{kind}/{name}/_hostnames",
+        "hostnamesOfOtherKinds",
+        "Says which kinds have hostnames.",
+        operation,
+        Shape::Refused,
+        on(MethodFilter::GET, |State(plane): State<Plane>, ask: Ask| async move { resources::no_hostnames(plane, ask).await }),
+    )
 }
 
 fn many_kinds() -> Vec<Route> {

@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use atoll_mesh::snapshot::{OrdMap, Service};
 use atoll_model::{
-    Labels, Owner, ResourceKey,
+    Kind, Labels, Owner, ResourceKey,
     kinds::dataplane::{BackendRef, Networking},
     labels,
 };
 
-/// A reference to MeshServices.
+/// A reference to services.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reference {
-    /// By name: one of the proxy's own zone by its bare name, any by the name that this zone shows.
+    kind: Kind,
+    /// By name: one of the proxy's own zone, and one of several zones, by its bare name, any by the name that this zone shows.
     name: Option<(String, Owner)>,
     /// By labels.
     labels: Labels,
@@ -23,7 +24,10 @@ pub(crate) struct Reference {
 impl Reference {
     /// `None`: a reference to another kind, which this version does not route to.
     fn new(backend: &BackendRef, owner: Owner) -> Option<Self> {
-        (backend.kind == "MeshService").then(|| Self {
+        let kinds = [Kind::MeshService, Kind::MeshMultiZoneService];
+        let kind = kinds.into_iter().find(|kind| kind.name() == backend.kind)?;
+        Some(Self {
+            kind,
             name: backend.name.clone().map(|name| (name, owner)),
             labels: backend.labels.clone(),
             port: backend.port,
@@ -32,11 +36,14 @@ impl Reference {
 
     /// Whether it means this port of this service.
     pub(crate) fn means(&self, service: &Service, port: u16) -> bool {
-        let named = self
-            .name
-            .as_ref()
-            .is_none_or(|(name, owner)| service.alias == *name || *service.key.name == **name && service.key.owner == *owner);
-        named && labels::matches(&self.labels, &service.labels) && self.port.is_none_or(|wanted| wanted == u32::from(port))
+        let named = self.name.as_ref().is_none_or(|(name, owner)| {
+            let near = service.key.owner == *owner || service.members.is_some();
+            service.alias == *name || near && *service.key.name == **name
+        });
+        service.key.kind == self.kind
+            && named
+            && labels::matches(&self.labels, &service.labels)
+            && self.port.is_none_or(|wanted| wanted == u32::from(port))
     }
 }
 

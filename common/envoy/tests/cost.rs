@@ -32,6 +32,7 @@ fn service(index: usize) -> ServiceCase {
             name: None,
             protocol: None,
             endpoints: vec![format!("10.1.{}.{}:80", index / 250, index % 250 + 1).parse().expect("an address")],
+            far: Default::default(),
         }],
         labels: [("app".to_owned(), format!("app-{index}"))].into(),
         identities: vec![format!("spiffe://default.gcp.mesh.local/workload/service-{index}")],

@@ -2,15 +2,15 @@
 //!
 //! A generator that matches a service claims a hostname for it. Of several services that claim one name, the first in the order
 //! of (generator, service) has it: generators of zones before global's, older before younger, then by name; services by age,
-//! then by name.
+//! then by name. A name leads to one service of a mesh, whichever its kind.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_model::{
-    Labels, Name, Resource, ResourceKey, Timestamp,
+    Kind, Labels, Name, Resource, ResourceKey, Timestamp,
     condition::{Condition, ConditionStatus},
     hostname::{self, HostnameFields},
-    kinds::HostnameGenerator,
+    kinds::{HostnameGenerator, hostname_generator::LabelSelector},
     labels,
 };
 
@@ -26,9 +26,11 @@ pub(crate) struct GeneratorOrder {
     key: ResourceKey,
 }
 
-/// A generator of MeshService hostnames.
+/// A generator of hostnames.
 #[derive(Debug)]
 pub(crate) struct Generator {
+    /// Of which services.
+    kind: Kind,
     selector: Labels,
     template: String,
 }
@@ -86,17 +88,20 @@ fn shape(template: &str) -> Option<String> {
     fixed.then(|| labels.collect::<Vec<_>>().join("."))
 }
 
-/// Reads a generator; `Ok(None)` for one that is not about MeshServices.
+/// Reads a generator; `Ok(None)` for one that is about services without effect here.
 pub(crate) fn read(context: &Context, resource: &Resource) -> Result<Option<(GeneratorOrder, Generator)>, serde_json::Error> {
     let spec: HostnameGenerator = resource.parse()?;
-    let Some(selector) = spec.selector.mesh_service else { return Ok(None) };
+    let selector = spec.selector;
+    let of_kind = |selector: Option<LabelSelector>, kind| selector.map(|selector| (kind, selector.match_labels));
+    let of_zones = || of_kind(selector.mesh_multi_zone_service, Kind::MeshMultiZoneService);
+    let Some((kind, selector)) = of_kind(selector.mesh_service, Kind::MeshService).or_else(of_zones) else { return Ok(None) };
     let order = GeneratorOrder {
         rank: u8::from(context.viewpoint.origin(resource.key.owner) != "zone"),
         created: resource.created,
         name: context.shown_name(&resource.key, ""),
         key: resource.key.clone(),
     };
-    Ok(Some((order, Generator { selector: selector.match_labels, template: spec.template })))
+    Ok(Some((order, Generator { kind, selector, template: spec.template })))
 }
 
 /// A service as generators see it.
@@ -218,7 +223,7 @@ impl Hostnames {
         touched: &mut BTreeSet<ResourceKey>,
     ) {
         let Some(claims) = self.services.get_mut(key) else { return };
-        if !labels::matches(&generator.selector, &claims.named.labels) {
+        if generator.kind != key.kind || !labels::matches(&generator.selector, &claims.named.labels) {
             return;
         }
         touched.insert(key.clone());

@@ -24,12 +24,15 @@ use crate::{
 pub struct IndexConfig {
     /// Network of the virtual addresses of MeshServices.
     pub service_vips: Ipv4Net,
+    /// Network of those of MeshMultiZoneServices.
+    pub multi_zone_vips: Ipv4Net,
 }
 
 impl Default for IndexConfig {
-    /// Kuma's network, 241.0.0.0/8.
+    /// Kuma's networks, 241.0.0.0/8 and 243.0.0.0/8.
     fn default() -> Self {
-        Self { service_vips: Ipv4Net::new_assert(Ipv4Addr::new(241, 0, 0, 0), 8) }
+        let network = |first| Ipv4Net::new_assert(Ipv4Addr::new(first, 0, 0, 0), 8);
+        Self { service_vips: network(241), multi_zone_vips: network(243) }
     }
 }
 
@@ -58,7 +61,7 @@ impl MeshIndex {
     pub fn new(viewpoint: Viewpoint, config: IndexConfig, acceptance: Arc<dyn TrustAcceptance>) -> Self {
         Self {
             context: Context::new(viewpoint, acceptance),
-            vips: Vips::new(config.service_vips),
+            vips: Vips::new([(Kind::MeshService, config.service_vips), (Kind::MeshMultiZoneService, config.multi_zone_vips)]),
             realms: BTreeMap::new(),
             conditions: BTreeMap::new(),
             wake: None,
@@ -104,7 +107,7 @@ impl MeshIndex {
             realm.plan_addresses(&self.context, &mut plan);
         }
         let realms = &self.realms;
-        let exists = |service: &ResourceKey| realms.get(&service.mesh).is_some_and(|realm| realm.services.get(service).is_some());
+        let exists = |service: &ResourceKey| realms.get(&service.mesh).is_some_and(|realm| realm.has_service(service));
         self.vips.plan(self.context.owner, now, exists, &mut plan);
         self.wake = plan.wake;
         plan.writes
@@ -167,6 +170,7 @@ impl MeshIndex {
             }
             Kind::Dataplane
             | Kind::MeshService
+            | Kind::MeshMultiZoneService
             | Kind::MeshZoneAddress
             | Kind::MeshIdentity
             | Kind::MeshTrust
@@ -190,6 +194,7 @@ impl MeshIndex {
         match key.kind {
             Kind::Dataplane => realm.put_dataplane(context, resource),
             Kind::MeshService => realm.put_service(context, resource),
+            Kind::MeshMultiZoneService => realm.put_multi_zone(resource),
             Kind::MeshZoneAddress => realm.put_address(context, resource),
             Kind::MeshIdentity => realm.put_identity(context, resource),
             Kind::MeshTrust => realm.put_trust(resource),
@@ -238,6 +243,7 @@ impl MeshIndex {
                 }
             }
             (Kind::MeshService, Some(realm)) => realm.delete_service(context, key),
+            (Kind::MeshMultiZoneService, Some(realm)) => realm.delete_multi_zone(key),
             (Kind::MeshZoneAddress, Some(realm)) => realm.delete_address(context, key),
             (Kind::MeshIdentity, Some(realm)) => realm.delete_identity(context, key),
             (Kind::MeshTrust, Some(realm)) => realm.delete_trust(key),
@@ -249,7 +255,7 @@ impl MeshIndex {
     fn concerns(&self, key: &ResourceKey) -> bool {
         match key.kind {
             Kind::Dataplane | Kind::VipAllocation => self.context.is_own(key),
-            Kind::MeshIdentity | Kind::HostnameGenerator => self.context.is_own_or_global(key),
+            Kind::MeshIdentity | Kind::HostnameGenerator | Kind::MeshMultiZoneService => self.context.is_own_or_global(key),
             Kind::Mesh
             | Kind::Zone
             | Kind::MeshService

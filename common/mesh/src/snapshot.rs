@@ -16,7 +16,8 @@ pub struct MeshSnapshot {
     pub mesh: Name,
     /// The local zone; empty on global.
     pub zone: Name,
-    /// Every MeshService, own and of other zones. Those of a zone that is not known yet are left out.
+    /// Every MeshService, own and of other zones, and every MeshMultiZoneService. Those of a zone that is not known yet are
+    /// left out.
     pub services: OrdMap<ResourceKey, Arc<Service>>,
     /// This zone's Dataplanes.
     pub dataplanes: OrdMap<Name, Arc<ProxyView>>,
@@ -52,7 +53,7 @@ pub struct Service {
     pub alias: String,
     /// Its labels as this zone presents them.
     pub labels: Labels,
-    /// Name of the owning zone.
+    /// Name of the owning zone; empty for one of several zones.
     pub zone: Name,
     /// Whether the owning zone is this one.
     pub local: bool,
@@ -62,8 +63,10 @@ pub struct Service {
     pub identities: Vec<SpiffeId>,
     /// Whether anything serves it.
     pub available: bool,
-    /// Whether callers that have an identity must use the mesh's TLS. Always, for services of other zones.
+    /// Whether callers that have an identity must use the mesh's TLS. Always, for services of other zones and of several.
     pub tls_ready: bool,
+    /// The MeshServices that it joins; none unless it is one of several zones.
+    pub members: Option<Vec<ResourceKey>>,
     /// Its virtual address in this zone.
     pub vip: Option<IpAddr>,
     /// Its hostnames in this zone, sorted.
@@ -141,6 +144,13 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// The port there.
     pub port: u16,
+}
+
+impl Endpoint {
+    /// Whether it is in this zone.
+    pub fn is_local(&self) -> bool {
+        self.priority == 0
+    }
 }
 
 /// What one HostnameGenerator made of a service.

@@ -21,7 +21,8 @@ pub(crate) struct Row {
 }
 
 pub(crate) struct Vips {
-    network: Ipv4Net,
+    /// By kind of service.
+    networks: BTreeMap<Kind, Ipv4Net>,
     /// The row of each service.
     rows: BTreeMap<ResourceKey, Row>,
     /// The service of each row.
@@ -67,14 +68,14 @@ fn service_of(resource: &Resource) -> Option<(ResourceKey, Ipv4Addr)> {
 }
 
 impl Vips {
-    /// As [`Vips::new`], with the same network.
+    /// As [`Vips::new`], with the same networks.
     pub(crate) fn emptied(&self) -> Self {
-        Self::new(self.network)
+        Self::new(self.networks.clone())
     }
 
-    pub(crate) fn new(network: Ipv4Net) -> Self {
+    pub(crate) fn new(networks: impl IntoIterator<Item = (Kind, Ipv4Net)>) -> Self {
         Self {
-            network,
+            networks: networks.into_iter().collect(),
             rows: BTreeMap::new(),
             services: BTreeMap::new(),
             by_ip: BTreeMap::new(),
@@ -97,7 +98,7 @@ impl Vips {
                 self.stray.insert(resource.key.clone(), Arc::clone(resource));
             }
             Some((service, ip)) => {
-                if self.network.contains(&ip) {
+                if self.networks.get(&service.kind).is_some_and(|network| network.contains(&ip)) {
                     self.by_ip.entry(ip).or_default().insert((resource.created, service.clone()));
                     self.touch(ip, &mut touched);
                 }
@@ -177,9 +178,10 @@ impl Vips {
 
     /// The first free address at or after the hash of the service's key. Network and broadcast address are never given.
     fn free(&self, service: &ResourceKey) -> Option<Ipv4Addr> {
-        let size = u64::from(u32::MAX >> self.network.prefix_len().min(31)) + 1;
+        let network = self.networks.get(&service.kind)?;
+        let size = u64::from(u32::MAX >> network.prefix_len().min(31)) + 1;
         let usable = size.saturating_sub(2).max(1);
-        let first = u64::from(u32::from(self.network.network())) + u64::from(size > 2);
+        let first = u64::from(u32::from(network.network())) + u64::from(size > 2);
         let start = xxh3_64(service.to_string().as_bytes()) % usable;
         (0..usable).find_map(|step| {
             let ip = Ipv4Addr::from(u32::try_from(first + (start + step) % usable).ok()?);

@@ -60,6 +60,15 @@ pub fn render(template: &str, fields: &[(&str, &str)], labels: &Labels) -> Resul
 /// # Errors
 /// Also when the result is no host name.
 pub fn hostname(template: &str, service: &HostnameFields<'_>) -> Result<String, TemplateError> {
+    let name = text(template, service)?;
+    if names::is_hostname(&name) { Ok(name) } else { Err(TemplateError::NotAName(name)) }
+}
+
+/// As [`hostname`], whether the result is a host name or not.
+///
+/// # Errors
+/// When the template gives no text.
+pub fn text(template: &str, service: &HostnameFields<'_>) -> Result<String, TemplateError> {
     let fields = [
         ("Name", service.name),
         ("DisplayName", service.display_name),
@@ -67,8 +76,7 @@ pub fn hostname(template: &str, service: &HostnameFields<'_>) -> Result<String, 
         ("Mesh", service.mesh),
         ("Zone", service.zone),
     ];
-    let name = render(template, &fields, service.labels)?;
-    if names::is_hostname(&name) { Ok(name) } else { Err(TemplateError::NotAName(name)) }
+    render(template, &fields, service.labels)
 }
 
 /// What a HostnameGenerator's template sees of a service.

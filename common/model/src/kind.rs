@@ -59,6 +59,8 @@ kinds! {
     VipAllocation = "VipAllocation",
     /// A service outside the mesh.
     MeshExternalService = "MeshExternalService",
+    /// One name for the services of several zones.
+    MeshMultiZoneService = "MeshMultiZoneService",
     /// The dataplanes that run one piece of software.
     Workload = "Workload",
     /// Bytes that only few may read, of one mesh.
@@ -183,7 +185,8 @@ const fn kind(
     check: Checker,
 ) -> Descriptor {
     let (global_writes, zone_writes) = writes;
-    let label_name = matches!(kind, Kind::Mesh | Kind::Zone | Kind::MeshService | Kind::MeshExternalService);
+    let label_name =
+        matches!(kind, Kind::Mesh | Kind::Zone | Kind::MeshService | Kind::MeshExternalService | Kind::MeshMultiZoneService);
     let computed: &[&str] = match kind {
         Kind::MeshService => &["identities", "state", "tlsReady"],
         Kind::Zone => &["uid", "tokenKeys", "revokedTokens"],
@@ -286,6 +289,17 @@ static TABLE: &[Descriptor] = &[
     kind(K::MeshExternalService, "meshexternalservices", "extsvc", M, S, (true, true), BOTH, kinds::mesh_external_service::check)
         .shaped(&kinds::mesh_external_service::SCHEMA)
         .stored_only(),
+    kind(
+        K::MeshMultiZoneService,
+        "meshmultizoneservices",
+        "mzsvc",
+        M,
+        S,
+        (true, false),
+        DOWN,
+        kinds::mesh_multi_zone_service::check,
+    )
+    .shaped(&kinds::mesh_multi_zone_service::SCHEMA),
     kind(K::Workload, "workloads", "wl", M, S, (false, true), UP, kinds::workload::check)
         .shaped(&kinds::workload::SCHEMA)
         .stored_only(),

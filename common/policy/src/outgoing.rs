@@ -128,10 +128,8 @@ fn holds_for(target: &TargetRef, service: &ServiceFacts<'_>) -> bool {
     let of_kind = match target.kind {
         TargetKind::Mesh => return true,
         TargetKind::MeshService => service.kind == Kind::MeshService,
-        TargetKind::Dataplane
-        | TargetKind::MeshExternalService
-        | TargetKind::MeshMultiZoneService
-        | TargetKind::MeshHTTPRoute => false,
+        TargetKind::MeshMultiZoneService => service.kind == Kind::MeshMultiZoneService,
+        TargetKind::Dataplane | TargetKind::MeshExternalService | TargetKind::MeshHTTPRoute => false,
     };
     let of_section = |wanted: &str| wanted == service.section || wanted.parse() == Ok(service.port);
     of_kind && labels::matches(&target.labels, service.labels) && target.section_name.as_deref().is_none_or(of_section)

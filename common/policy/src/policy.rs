@@ -226,6 +226,7 @@ fn parse_spec(resource: &Resource) -> Result<PolicySpec, String> {
         | Kind::MeshTrust
         | Kind::VipAllocation
         | Kind::MeshExternalService
+        | Kind::MeshMultiZoneService
         | Kind::Workload
         | Kind::Secret
         | Kind::GlobalSecret

@@ -32,6 +32,8 @@ pub struct Plane {
     viewpoint: Viewpoint,
     store: Store,
     states: Arc<States>,
+    /// Paths by the names that Kuma stores, and by those that Atoll has instead.
+    renamed: Mutex<Vec<(String, String)>>,
     _folder: tempfile::TempDir,
 }
 
@@ -91,7 +93,7 @@ impl Plane {
             ready: Arc::new(|| Ok(())),
         });
         let send = tower::util::BoxCloneSyncService::new(router(plane).into_service::<String>().and_then(read));
-        Ok(Self { send, viewpoint, store, states, _folder: folder })
+        Ok(Self { send, viewpoint, store, states, renamed: Mutex::default(), _folder: folder })
     }
 
     /// The name of the zone whose plane this is.
@@ -115,6 +117,10 @@ impl Plane {
             let owner = self.owner(&document.labels);
             let shown = document.labels.get(labels::DISPLAY_NAME).filter(|_| owner != self.viewpoint.owner());
             let name = shown.map_or_else(|| document.name.clone(), |name| Name::from(name.as_str()));
+            if name != document.name {
+                let path = |name: &Name| item_path(kind, &document.mesh, name);
+                self.renamed.lock().unwrap_or_else(PoisonError::into_inner).push((path(&document.name), path(&name)));
+            }
             let key = ResourceKey::new(kind, document.mesh, name, owner);
             self.know_zone(&document.labels).await?;
             self.put(key.clone(), labels::stored(document.labels), document.spec).await?;
@@ -139,6 +145,14 @@ impl Plane {
         self.store.commit(batch).await.map(drop).with_context(|| format!("cannot load {key}"))
     }
 
+    /// A path with the name that Atoll has for what Kuma stores under another: its aliases are hashed otherwise.
+    fn renamed(&self, path: &str) -> String {
+        let renamed = self.renamed.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = |stored: &str| path.strip_prefix(stored).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let found = renamed.iter().find_map(|(stored, own)| Some(format!("{own}{}", rest(stored)?)));
+        found.unwrap_or_else(|| path.to_owned())
+    }
+
     /// Whose document it is, by its labels.
     fn owner(&self, given: &Labels) -> Owner {
         let zone = given.get(labels::ZONE).filter(|zone| Some(zone.as_str()) != self.zone_name());
@@ -161,7 +175,7 @@ impl Plane {
     /// # Errors
     /// When it is no request.
     pub async fn send(&self, method: &str, path: &str, body: Option<(&str, String)>) -> anyhow::Result<Answer> {
-        let request = Request::builder().method(method).uri(uri(path)).header(header::HOST, ADDRESS);
+        let request = Request::builder().method(method).uri(uri(&self.renamed(path))).header(header::HOST, ADDRESS);
         let request = request.header(header::AUTHORIZATION, "Bearer operator");
         let request = match body {
             Some((format, text)) => request.header(header::CONTENT_TYPE, format).body(text),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use atoll_model::labels;
 use serde_json::Value;
 
 use crate::{
@@ -34,13 +35,14 @@ async fn judge_one(corpus: &Path, case: &Value) -> anyhow::Result<Outcome> {
             return Ok(Outcome::Skipped(format!("there is no endpoint like {method} {}", general(&path))));
         }
     }
+    let documents = cases::documents(&corpus.join(cases::text(case, "preload")))?;
+    let zone = own_zone(&documents).unwrap_or_else(|| ZONE.to_owned());
     let plane = match cases::text(case, "cp_mode").as_str() {
         "global" => Plane::global().await?,
-        "zone-unfederated" => Plane::zone(ZONE, false).await?,
-        "zone-federated" | "zone" => Plane::zone(ZONE, true).await?,
+        "zone-unfederated" => Plane::zone(&zone, false).await?,
+        "zone-federated" | "zone" => Plane::zone(&zone, true).await?,
         other => return Ok(Outcome::Skipped(format!("there is no mode {other}"))),
     };
-    let documents = cases::documents(&corpus.join(cases::text(case, "preload")))?;
     if let Err(reason) = plane.load(documents).await? {
         return Ok(Outcome::Skipped(reason));
     }
@@ -51,6 +53,13 @@ async fn judge_one(corpus: &Path, case: &Value) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Passed)
+}
+
+/// The zone of which documents say that they are its own: on a zone's plane, `origin: zone` means the plane's.
+fn own_zone(documents: &[Value]) -> Option<String> {
+    let labels = documents.iter().map(|document| &document["labels"]);
+    let mut own = labels.filter(|labels| labels[labels::ORIGIN] == "zone");
+    own.find_map(|labels| labels[labels::ZONE].as_str()).map(str::to_owned)
 }
 
 /// Sends one request; says where its answer is not the expected one.

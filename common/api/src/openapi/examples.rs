@@ -44,6 +44,13 @@ pub(super) fn written(kind: Kind) -> Option<Value> {
                 "endpoints": [{"address": "db.example.com", "port": 5432}],
             }}),
         ),
+        Kind::MeshMultiZoneService => (
+            "api",
+            json!({"spec": {
+                "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": "api"}}},
+                "ports": [{"port": 8443, "appProtocol": "tcp"}],
+            }}),
+        ),
         Kind::Secret | Kind::GlobalSecret => ("db-password", json!({"data": "aHVudGVyMg=="})),
         _ => return None,
     };

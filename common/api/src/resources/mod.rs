@@ -2,6 +2,7 @@
 
 mod delete;
 mod history;
+mod hostnames;
 mod item;
 mod list;
 mod mesh_insights;
@@ -17,6 +18,7 @@ use atoll_store::{Expect, TableSnapshot, Write};
 
 pub(crate) use delete::delete;
 pub(crate) use history::history;
+pub(crate) use hostnames::{KINDS as WITH_HOSTNAMES, hostnames, no_hostnames};
 pub(crate) use item::{by_kri, get};
 pub(crate) use list::list;
 pub(crate) use mesh_insights::mesh_insight_rows;

@@ -109,6 +109,15 @@ impl Paths {
                 ask!(GET, resources::history, kind),
             ),
         ];
+        if resources::WITH_HOSTNAMES.contains(&kind) {
+            rows.push(get(
+                &format!("{item}/_hostnames"),
+                format!("hostnames{name}"),
+                format!("Lists the hostnames that HostnameGenerators give one {name}."),
+                Shape::Hostnames(kind),
+                read!(resources::hostnames, kind),
+            ));
+        }
         if has_overview(kind) {
             rows.push(get(
                 &format!("{item}/_overview"),

@@ -10,6 +10,7 @@ mod docs;
 mod dry_run;
 mod global_scoped;
 mod history;
+mod hostnames;
 mod idempotency;
 mod instances;
 mod limits;

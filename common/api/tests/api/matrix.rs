@@ -86,7 +86,7 @@ fn kind_of(route: &Route) -> Option<Kind> {
 fn request(route: &Route, place: Place, kri: &str) -> (String, Value) {
     let kind = kind_of(route);
     let name = if route.shape == Shape::ByKri { kri } else { name_of(kind, &route.path, place) };
-    let path = route.path.replace("{mesh}", place.mesh).replace("{name}", name);
+    let path = route.path.replace("{mesh}", place.mesh).replace("{kind}", "dataplanes").replace("{name}", name);
     let document = |kind: Kind, name: &str| {
         let row = kind.descriptor();
         let mut document = json!({"type": kind.name(), "name": name});

@@ -7,7 +7,7 @@ use std::{
 
 use atoll_envoy_api::envoy::config::listener::v3::FilterChain;
 use atoll_mesh::snapshot::{Service, ServicePort};
-use atoll_model::{Kind, ResourceKey};
+use atoll_model::ResourceKey;
 use atoll_policy::{SelectedPolicies, ServiceFacts};
 
 use crate::{
@@ -121,7 +121,7 @@ impl Places {
 }
 
 pub(super) fn facts<'a>(service: &'a Service, port: &'a ServicePort) -> ServiceFacts<'a> {
-    ServiceFacts { kind: Kind::MeshService, labels: &service.labels, section: &port.section, port: port.port }
+    ServiceFacts { kind: service.key.kind, labels: &service.labels, section: &port.section, port: port.port }
 }
 
 /// How a port is spoken to.
@@ -151,8 +151,8 @@ fn clusters(service: &Service, port: &ServicePort, policies: &SelectedPolicies, 
         (Speech::Clear, _) => None,
     };
     // In clear nothing leaves the zone.
-    let reachable = service.local || socket.is_some();
-    let endpoints = port.endpoints.0.iter().filter(|_| reachable);
+    let leaves = socket.is_some();
+    let endpoints = port.endpoints.0.iter().filter(|endpoint| leaves || endpoint.is_local());
     vec![service_cluster::cluster(&name, port.protocol, &timeouts, socket), endpoints::assignment(&name, endpoints)]
 }
 
@@ -175,11 +175,13 @@ fn listener(
 
 /// What an ingress needs to let other zones reach a port of this one.
 fn expose(service: &Service, port: &ServicePort, policies: &SelectedPolicies, section: &str, made: &mut Made) {
-    let Some(sni) = port.sni.as_deref().filter(|_| service.local) else { return };
+    let Some(sni) = port.sni.as_deref().filter(|_| service.local || service.members.is_some()) else { return };
     let name = name::service_port(service, port);
     let timeouts = mesh_timeout::inbound(&policies.inbound_timeouts(section));
     made.chains.push(ingress::chain(sni, &name));
     made.resources.push(ingress::filter(&name, &timeouts));
     made.resources.push(service_cluster::passthrough(&name, &timeouts));
-    made.resources.push(endpoints::assignment(&name, port.endpoints.0.iter()));
+    // Of a service of several zones, what this one serves: a caller chose this zone already.
+    let endpoints = port.endpoints.0.iter().filter(|endpoint| endpoint.is_local());
+    made.resources.push(endpoints::assignment(&name, endpoints));
 }

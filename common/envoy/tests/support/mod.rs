@@ -65,6 +65,8 @@ pub(crate) struct Flat {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ServiceCase {
     pub(crate) name: String,
+    /// Of several zones, unless set.
+    #[serde(default)]
     pub(crate) zone: String,
     pub(crate) ports: Vec<PortCase>,
     #[serde(default)]
@@ -87,6 +89,9 @@ pub(crate) struct PortCase {
     pub(crate) protocol: Option<String>,
     #[serde(default)]
     pub(crate) endpoints: Vec<SocketAddr>,
+    /// Of a service of several zones: those of other zones.
+    #[serde(default)]
+    pub(crate) far: BTreeMap<String, Vec<SocketAddr>>,
 }
 
 /// The case as the inputs of `generate`.
@@ -167,28 +172,38 @@ impl Case {
 
     fn service(&self, case: &ServiceCase) -> Service {
         let local = case.zone == self.zone;
-        let kri = kri(Kind::MeshService, &case.zone, &case.name);
+        let multi_zone = case.zone.is_empty();
+        let (kind, owner) = match multi_zone {
+            false => (Kind::MeshService, owner(&case.zone)),
+            true => (Kind::MeshMultiZoneService, Owner::Global),
+        };
+        let kri = kri(kind, &case.zone, &case.name);
         let mut all = case.labels.clone();
-        all.insert(labels::ZONE.into(), case.zone.clone());
+        if !multi_zone {
+            all.insert(labels::ZONE.into(), case.zone.clone());
+        }
         all.insert(labels::DISPLAY_NAME.into(), case.name.clone());
         let ports = case.ports.iter().map(|port| {
             let section = port.name.clone().unwrap_or_else(|| port.port.to_string());
-            let endpoint = |at: &SocketAddr| Endpoint {
-                priority: u32::from(!local),
-                zone: case.zone.as_str().into(),
+            let endpoint = |zone: &str, at: &SocketAddr| Endpoint {
+                priority: u32::from(zone != self.zone),
+                zone: zone.into(),
                 address: at.ip(),
                 port: at.port(),
             };
+            let own = if multi_zone { &self.zone } else { &case.zone };
+            let near = port.endpoints.iter().map(|at| endpoint(own, at));
+            let far = port.far.iter().flat_map(|(zone, endpoints)| endpoints.iter().map(|at| endpoint(zone, at)));
             ServicePort {
                 port: port.port,
                 protocol: port.protocol.as_deref().map(Protocol::from_app).unwrap_or_default(),
                 sni: sni::encode(&kri.with_section(&section)).ok(),
                 section,
-                endpoints: Arc::new(Endpoints(port.endpoints.iter().map(endpoint).collect())),
+                endpoints: Arc::new(Endpoints(near.chain(far).collect())),
             }
         });
         Service {
-            key: ResourceKey::new(Kind::MeshService, MESH, case.name.as_str(), owner(&case.zone)),
+            key: ResourceKey::new(kind, MESH, case.name.as_str(), owner),
             ports: ports.collect(),
             kri,
             alias: case.name.clone(),
@@ -198,6 +213,7 @@ impl Case {
             identities: case.identities.iter().map(|id| id.parse().expect("a SPIFFE id")).collect(),
             available: true,
             tls_ready: case.tls_ready || !local,
+            members: multi_zone.then(Vec::new),
             vip: case.vip,
             hostnames: Vec::new(),
             generators: Vec::new(),

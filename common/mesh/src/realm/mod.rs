@@ -1,6 +1,7 @@
 //! One mesh: its resources, what is derived from them, and what must be derived again.
 
 mod addresses;
+mod multi_zone;
 pub(crate) mod names;
 mod policies;
 mod proxies;
@@ -37,6 +38,7 @@ pub(crate) struct Realm {
     present: bool,
     pub(crate) dataplanes: Dataplanes,
     pub(crate) services: Services,
+    multi_zones: multi_zone::MultiZones,
     pub(crate) addresses: BTreeMap<ResourceKey, AddressEntry>,
     pub(crate) identities: Identities,
     trusts: trusts::Trusts,
@@ -98,6 +100,7 @@ impl Realm {
             present: false,
             dataplanes: Dataplanes::default(),
             services: Services::default(),
+            multi_zones: multi_zone::MultiZones::default(),
             addresses: BTreeMap::new(),
             identities: Identities::default(),
             trusts: trusts::Trusts::default(),
@@ -127,6 +130,7 @@ impl Realm {
         !self.present
             && self.dataplanes.is_empty()
             && self.services.is_empty()
+            && self.multi_zones.is_empty()
             && self.addresses.is_empty()
             && self.identities.is_empty()
             && self.trusts.is_empty()
@@ -137,6 +141,11 @@ impl Realm {
     /// The service as it was derived last.
     pub(crate) fn service(&self, key: &ResourceKey) -> Option<&Arc<Service>> {
         self.view.services.get(key)
+    }
+
+    /// Whether there is such a service, of whichever kind.
+    pub(crate) fn has_service(&self, key: &ResourceKey) -> bool {
+        self.services.get(key).is_some() || self.multi_zones.contains(key)
     }
 
     pub(crate) fn mark_vips(&mut self, services: impl IntoIterator<Item = ResourceKey>) {

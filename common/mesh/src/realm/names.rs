@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use atoll_model::ResourceKey;
+use atoll_model::{Kind, ResourceKey};
 
 use super::{Aspect, Realm, fault};
 use crate::{
@@ -24,16 +24,14 @@ impl Realm {
         let mut rebuilt = BTreeMap::new();
         let mut names_changed = false;
         for key in std::mem::take(&mut self.dirty.services) {
-            match self.build_service(context, &key) {
-                Some(service) => {
-                    touched.extend(self.hostnames.set(context, named(&service)));
-                    rebuilt.insert(key, service);
-                }
-                None => {
-                    touched.extend(self.hostnames.remove(&key));
-                    names_changed |= self.drop_service(&key, vips);
-                }
-            }
+            let service = self.build_service(context, &key);
+            self.multi_zones.follow(self.view.services.get(&key).map(AsRef::as_ref), service.as_ref());
+            names_changed |= self.take_service(context, key, service, &mut rebuilt, &mut touched, vips);
+        }
+        // After the services that they are made of.
+        for key in std::mem::take(&mut self.multi_zones.dirty) {
+            let service = self.build_multi_zone(context, &key, &rebuilt);
+            names_changed |= self.take_service(context, key, service, &mut rebuilt, &mut touched, vips);
         }
         touched.extend(rebuilt.keys().cloned());
         for key in touched {
@@ -47,6 +45,25 @@ impl Realm {
         }
     }
 
+    /// Puts a service among the rebuilt ones, or takes it out of the view. Whether names may differ.
+    fn take_service(
+        &mut self,
+        context: &Context,
+        key: ResourceKey,
+        service: Option<Service>,
+        rebuilt: &mut BTreeMap<ResourceKey, Service>,
+        touched: &mut BTreeSet<ResourceKey>,
+        vips: &mut Vips,
+    ) -> bool {
+        let Some(service) = service else {
+            touched.extend(self.hostnames.remove(&key));
+            return self.drop_service(&key, vips);
+        };
+        touched.extend(self.hostnames.set(context, named(&service)));
+        rebuilt.insert(key, service);
+        false
+    }
+
     /// Gives a service its address and names and puts it into the view, if it differs. Whether names may differ.
     fn finish_service(&mut self, context: &Context, mut service: Service, vips: &mut Vips) -> bool {
         let key = service.key.clone();
@@ -57,7 +74,7 @@ impl Realm {
             .is_none()
             .then(|| fault("VirtualAddress", "Exhausted", "the network of virtual addresses has none left".to_owned()));
         self.set_fault(&key, Aspect::Vip, exhausted);
-        if context.is_own(&key) {
+        if context.is_own(&key) && key.kind == Kind::MeshService {
             self.todo.computed.insert(key.clone());
         }
         let old = self.view.services.get(&key);

@@ -202,6 +202,7 @@ impl Realm {
             labels: context.present(&entry.resource, &zone),
             alias: context.shown_name(key, &zone),
             created: entry.resource.created,
+            members: None,
             vip: None,
             hostnames: Vec::new(),
             generators: Vec::new(),

@@ -120,7 +120,7 @@ fn put(world: &mut World, rng: &mut StdRng, kind: Kind, mesh: &str, name: &str, 
             }
             let row = rows[rng.random_range(0..rows.len())].clone();
             let mut moved: Value = serde_json::from_slice(&world.resources[&row].spec).unwrap();
-            moved["ip"] = json!(format!("241.0.0.{}", rng.random_range(1..6)));
+            moved["ip"] = json!(format!("{}.0.0.{}", pick(rng, &["241", "243"]), rng.random_range(1..6)));
             world.put(kind, &row.mesh, &row.name, row.owner, &[], moved)
         }
         // Few, so that meshes with and without identities take turns.
@@ -132,6 +132,7 @@ fn put(world: &mut World, rng: &mut StdRng, kind: Kind, mesh: &str, name: &str, 
         | Kind::MeshTimeout
         | Kind::MeshTls
         | Kind::MeshExternalService
+        | Kind::MeshMultiZoneService
         | Kind::Workload
         | Kind::Secret => world.put(kind, mesh, name, owner, &labels, spec),
     }
@@ -159,7 +160,8 @@ fn spec(kind: Kind, rng: &mut StdRng) -> Value {
                     "{{ label \"team\" }}.corp",
                 ],
             );
-            json!({"selector": {"meshService": {"matchLabels": selector}}, "template": template})
+            let kind = pick(rng, &["meshService", "meshService", "meshMultiZoneService", "meshExternalService"]);
+            json!({"selector": {kind: {"matchLabels": selector}}, "template": template})
         }
         Kind::MeshIdentity => identity(rng),
         Kind::MeshTrust => {
@@ -174,6 +176,10 @@ fn spec(kind: Kind, rng: &mut StdRng) -> Value {
         Kind::MeshTrafficPermission => {
             let matched = json!({"spiffeID": {"type": "Prefix", "value": "spiffe://default.b.mesh.local"}});
             json!({"targetRef": {"kind": "Dataplane", "labels": selector(rng)}, "rules": [{"default": {"allow": [matched]}}]})
+        }
+        Kind::MeshMultiZoneService => {
+            let ports = json!([{"port": 80 + rng.random_range(0..2)}, {"port": 90, "name": "81"}]);
+            json!({"selector": {"meshService": {"matchLabels": selector(rng)}}, "ports": ports})
         }
         Kind::MeshExternalService => json!({"match": {"port": 80}}),
         Kind::Workload | Kind::Secret | Kind::GlobalSecret | Kind::AccessRole | Kind::AccessRoleBinding => json!({}),
@@ -207,7 +213,8 @@ fn service(rng: &mut StdRng) -> Value {
         _ => json!({"dataplaneLabels": {"matchLabels": selector(rng)}}),
     };
     let identities = json!([{"type": "SpiffeID", "value": "spiffe://b/x"}]);
-    json!({"selector": selector, "ports": [{"port": port, "targetPort": port}], "identities": identities})
+    let state = pick(rng, &["Available", "Available", "Unavailable"]);
+    json!({"selector": selector, "ports": [{"port": port, "targetPort": port}], "identities": identities, "state": state})
 }
 
 fn identity(rng: &mut StdRng) -> Value {

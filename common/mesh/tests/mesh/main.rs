@@ -7,6 +7,7 @@ mod generated;
 mod history;
 mod hostnames;
 mod identities;
+mod multi_zone;
 mod services;
 mod sharing;
 mod vips;

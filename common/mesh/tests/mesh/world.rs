@@ -178,6 +178,12 @@ impl World {
         self.put(Kind::MeshService, "default", name, owner, &[], spec)
     }
 
+    /// One name for the services with these labels.
+    pub(crate) fn multi_zone(&mut self, name: &str, wanted: Value, ports: Value) -> ResourceKey {
+        let spec = json!({"selector": {"meshService": {"matchLabels": wanted}}, "ports": ports});
+        self.put(Kind::MeshMultiZoneService, "default", name, GLOBAL, &[], spec)
+    }
+
     /// A MeshIdentity for all, with the domains that global recorded.
     pub(crate) fn identity(&mut self, name: &str, zones: &[&str]) -> ResourceKey {
         let domains: BTreeMap<_, _> =
