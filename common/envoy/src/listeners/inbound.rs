@@ -82,6 +82,7 @@ pub(crate) fn resources(inbound: &Inbound<'_>) -> Vec<Encoded> {
         traffic_direction: TrafficDirection::Inbound as i32,
         bind_to_port: (!inbound.bind).then_some(false),
         enable_reuse_port: filters::REUSE_PORT,
+        tcp_keepalive: Some(address::keepalive()),
         access_log: if inbound.logged { access_log::connections() } else { Vec::new() },
         ..Default::default()
     };
