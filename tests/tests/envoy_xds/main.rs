@@ -4,6 +4,7 @@
 //! session); these tests hold the plane to them.
 
 mod access_log;
+mod balancing;
 #[path = "../../../common/envoy/tests/support/mod.rs"]
 mod case;
 mod envoy;

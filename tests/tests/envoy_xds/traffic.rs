@@ -36,6 +36,28 @@ pub(crate) async fn echo() -> SocketAddr {
     address
 }
 
+/// Says one letter to whoever connects.
+pub(crate) async fn saying(letter: char) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move { stream.write_all(&[letter as u8]).await });
+        }
+    });
+    address
+}
+
+/// The letter that is said at an address to somebody at `from`; none if nobody is there.
+pub(crate) async fn heard(from: [u8; 4], at: SocketAddr) -> Option<char> {
+    let exchange = async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((from, 0)))?;
+        Ok::<_, std::io::Error>(char::from(socket.connect(at).await?.read_u8().await?))
+    };
+    timeout(DEADLINE, exchange).await.ok()?.ok()
+}
+
 /// The same over TLS.
 pub(crate) async fn tls_echo(config: Arc<ServerConfig>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

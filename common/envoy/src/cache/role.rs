@@ -7,7 +7,7 @@ use std::{
 
 use atoll_envoy_api::envoy::config::listener::v3::FilterChain;
 use atoll_mesh::snapshot::{Service, ServicePort};
-use atoll_model::{Kind, ResourceKey};
+use atoll_model::ResourceKey;
 use atoll_policy::{SelectedPolicies, ServiceFacts};
 
 use crate::{
@@ -16,10 +16,13 @@ use crate::{
     endpoints,
     listeners::{
         ingress,
-        outbound::{self, Place},
+        outbound::{self, Conduct, Place},
     },
     name,
-    policies::mesh_timeout,
+    policies::{
+        mesh_load_balancing_strategy::{self, Caller},
+        mesh_timeout,
+    },
     reference::Reference,
     tls,
 };
@@ -33,6 +36,8 @@ pub(super) enum Role {
         secret: Option<String>,
         /// The only services that they are given.
         only: Option<Vec<Reference>>,
+        /// Their values of the labels by which strategies tell what is near.
+        near: Vec<(String, String)>,
     },
     /// Outbound listeners of callers.
     Listeners {
@@ -78,12 +83,12 @@ impl Role {
         }
     }
 
-    pub(super) fn make(&self, service: &Service, policies: &SelectedPolicies, places: &Places) -> Made {
+    pub(super) fn make(&self, zone: &str, service: &Service, policies: &SelectedPolicies, places: &Places) -> Made {
         let mut made = Made::default();
         for port in &service.ports {
             match self {
-                Role::Clusters { secret, only } if reaches(only, service, port) => {
-                    made.resources.extend(clusters(service, port, policies, secret.as_deref()));
+                Role::Clusters { secret, only, near } if reaches(only, service, port) => {
+                    made.resources.extend(clusters(service, port, policies, secret.as_deref(), Caller { zone, near }));
                 }
                 Role::Listeners { identity, only, logged, .. } if reaches(only, service, port) => {
                     made.resources.extend(listener(service, port, policies, (*identity, *logged), places));
@@ -121,7 +126,7 @@ impl Places {
 }
 
 pub(super) fn facts<'a>(service: &'a Service, port: &'a ServicePort) -> ServiceFacts<'a> {
-    ServiceFacts { kind: Kind::MeshService, labels: &service.labels, section: &port.section, port: port.port }
+    ServiceFacts { kind: service.key.kind, labels: &service.labels, section: &port.section, port: port.port }
 }
 
 /// How a port is spoken to.
@@ -142,7 +147,13 @@ fn speech<'a>(service: &Service, port: &'a ServicePort, identity: bool) -> Speec
     }
 }
 
-fn clusters(service: &Service, port: &ServicePort, policies: &SelectedPolicies, secret: Option<&str>) -> Vec<Encoded> {
+fn clusters(
+    service: &Service,
+    port: &ServicePort,
+    policies: &SelectedPolicies,
+    secret: Option<&str>,
+    caller: Caller<'_>,
+) -> Vec<Encoded> {
     let name = name::service_port(service, port);
     let timeouts = mesh_timeout::outbound(&policies.timeouts_to(&facts(service, port)));
     let socket = match (speech(service, port, secret.is_some()), secret) {
@@ -152,8 +163,13 @@ fn clusters(service: &Service, port: &ServicePort, policies: &SelectedPolicies, 
     };
     // In clear nothing leaves the zone.
     let reachable = service.local || socket.is_some();
-    let endpoints = port.endpoints.0.iter().filter(|_| reachable);
-    vec![service_cluster::cluster(&name, port.protocol, &timeouts, socket), endpoints::assignment(&name, endpoints)]
+    let strategy = policies.strategy_to(&facts(service, port));
+    let ranked = |endpoint| Some((mesh_load_balancing_strategy::rank(&strategy, caller, &service.zone, endpoint)?, endpoint));
+    let endpoints = port.endpoints.0.iter().filter(|_| reachable).filter_map(ranked);
+    vec![
+        service_cluster::cluster(&name, port.protocol, &timeouts, &strategy, socket),
+        endpoints::assignment(&name, endpoints, mesh_load_balancing_strategy::overprovisioning(&strategy)),
+    ]
 }
 
 fn listener(
@@ -169,8 +185,10 @@ fn listener(
     }
     let Some(place) = places.of(service, port.port) else { return Vec::new() };
     let name = name::service_port(service, port);
-    let timeouts = mesh_timeout::outbound(&policies.timeouts_to(&facts(service, port)));
-    outbound::resources(&name, place, port.protocol, &timeouts, logged)
+    let facts = facts(service, port);
+    let timeouts = mesh_timeout::outbound(&policies.timeouts_to(&facts));
+    let strategy = policies.strategy_to(&facts);
+    outbound::resources(&name, place, &Conduct { protocol: port.protocol, timeouts: &timeouts, strategy: &strategy, logged })
 }
 
 /// What an ingress needs to let other zones reach a port of this one.
@@ -181,5 +199,5 @@ fn expose(service: &Service, port: &ServicePort, policies: &SelectedPolicies, se
     made.chains.push(ingress::chain(sni, &name));
     made.resources.push(ingress::filter(&name, &timeouts));
     made.resources.push(service_cluster::passthrough(&name, &timeouts));
-    made.resources.push(endpoints::assignment(&name, port.endpoints.0.iter()));
+    made.resources.push(endpoints::in_order(&name, port.endpoints.0.iter()));
 }

@@ -152,7 +152,7 @@ fn judged(inbound: &Inbound<'_>) -> Vec<Filter> {
         Protocol::Tcp => vec![filters::discovered::<Rbac>(&name::rbac(name)), tcp(name)],
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
             let rbac = filters::discovered_http::<HttpRbac>(&name::http_rbac(name));
-            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, Some(rbac), inbound.logged))]
+            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, Vec::new(), Some(rbac), inbound.logged))]
         }
     }
 }
@@ -163,7 +163,7 @@ fn unjudged(inbound: &Inbound<'_>) -> Vec<Filter> {
     match inbound.protocol {
         Protocol::Tcp => vec![tcp(name)],
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, None, inbound.logged))]
+            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, Vec::new(), None, inbound.logged))]
         }
     }
 }

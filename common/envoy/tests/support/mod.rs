@@ -87,6 +87,18 @@ pub(crate) struct PortCase {
     pub(crate) protocol: Option<String>,
     #[serde(default)]
     pub(crate) endpoints: Vec<SocketAddr>,
+    /// Endpoints with labels, or of other zones than the service's.
+    #[serde(default)]
+    pub(crate) others: Vec<EndpointCase>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct EndpointCase {
+    pub(crate) at: SocketAddr,
+    pub(crate) zone: String,
+    #[serde(default)]
+    pub(crate) labels: Labels,
 }
 
 /// The case as the inputs of `generate`.
@@ -173,18 +185,21 @@ impl Case {
         all.insert(labels::DISPLAY_NAME.into(), case.name.clone());
         let ports = case.ports.iter().map(|port| {
             let section = port.name.clone().unwrap_or_else(|| port.port.to_string());
-            let endpoint = |at: &SocketAddr| Endpoint {
-                priority: u32::from(!local),
-                zone: case.zone.as_str().into(),
+            let endpoint = |at: &SocketAddr, zone: &str, labels: &Labels| Endpoint {
+                priority: u32::from(zone != self.zone),
+                zone: zone.into(),
                 address: at.ip(),
                 port: at.port(),
+                labels: Arc::new(labels.clone()),
             };
+            let own = port.endpoints.iter().map(|at| endpoint(at, &case.zone, &Labels::new()));
+            let others = port.others.iter().map(|other| endpoint(&other.at, &other.zone, &other.labels));
             ServicePort {
                 port: port.port,
                 protocol: port.protocol.as_deref().map(Protocol::from_app).unwrap_or_default(),
                 sni: sni::encode(&kri.with_section(&section)).ok(),
                 section,
-                endpoints: Arc::new(Endpoints(port.endpoints.iter().map(endpoint).collect())),
+                endpoints: Arc::new(Endpoints(own.chain(others).collect())),
             }
         });
         Service {
