@@ -83,7 +83,7 @@ fn own(kind: Kind) -> &'static [(&'static str, Cell)] {
             ("TRUST DOMAIN", |item, _| text(&item["spec"]["trustDomain"])),
             ("CAS", |item, _| item["spec"]["caBundles"].as_array().map_or(0, Vec::len).to_string()),
         ],
-        Kind::MeshTrafficPermission | Kind::MeshTimeout | Kind::MeshTls => {
+        Kind::MeshTrafficPermission | Kind::MeshTimeout | Kind::MeshTls | Kind::MeshLoadBalancingStrategy => {
             &[("TARGET", |item, _| target(&item["spec"]["targetRef"]))]
         }
         Kind::MeshExternalService => &[

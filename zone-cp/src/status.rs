@@ -50,6 +50,7 @@ impl StatusSource for ZoneStatus {
             | Kind::MeshTrafficPermission
             | Kind::MeshTimeout
             | Kind::MeshTls
+            | Kind::MeshLoadBalancingStrategy
             | Kind::VipAllocation
             | Kind::MeshExternalService
             | Kind::MeshMultiZoneService

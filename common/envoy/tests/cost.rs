@@ -31,6 +31,7 @@ fn service(index: usize) -> ServiceCase {
             port: 80,
             name: None,
             protocol: None,
+            others: Vec::new(),
             endpoints: vec![format!("10.1.{}.{}:80", index / 250, index % 250 + 1).parse().expect("an address")],
             far: Default::default(),
         }],

@@ -176,7 +176,8 @@ impl MeshIndex {
             | Kind::MeshTrust
             | Kind::MeshTrafficPermission
             | Kind::MeshTimeout
-            | Kind::MeshTls => self.put_in_mesh(resource),
+            | Kind::MeshTls
+            | Kind::MeshLoadBalancingStrategy => self.put_in_mesh(resource),
             // Stored, without effect here.
             Kind::MeshExternalService
             | Kind::Workload
@@ -198,7 +199,9 @@ impl MeshIndex {
             Kind::MeshZoneAddress => realm.put_address(context, resource),
             Kind::MeshIdentity => realm.put_identity(context, resource),
             Kind::MeshTrust => realm.put_trust(resource),
-            Kind::MeshTrafficPermission | Kind::MeshTimeout | Kind::MeshTls => realm.put_policy(context, resource),
+            Kind::MeshTrafficPermission | Kind::MeshTimeout | Kind::MeshTls | Kind::MeshLoadBalancingStrategy => {
+                realm.put_policy(context, resource)
+            }
             Kind::Mesh
             | Kind::Zone
             | Kind::HostnameGenerator
@@ -247,7 +250,9 @@ impl MeshIndex {
             (Kind::MeshZoneAddress, Some(realm)) => realm.delete_address(context, key),
             (Kind::MeshIdentity, Some(realm)) => realm.delete_identity(context, key),
             (Kind::MeshTrust, Some(realm)) => realm.delete_trust(key),
-            (Kind::MeshTrafficPermission | Kind::MeshTimeout | Kind::MeshTls, Some(realm)) => realm.delete_policy(key),
+            (Kind::MeshTrafficPermission | Kind::MeshTimeout | Kind::MeshTls | Kind::MeshLoadBalancingStrategy, Some(realm)) => {
+                realm.delete_policy(key)
+            }
         }
     }
 
@@ -263,7 +268,8 @@ impl MeshIndex {
             | Kind::MeshTrust
             | Kind::MeshTrafficPermission
             | Kind::MeshTimeout
-            | Kind::MeshTls => true,
+            | Kind::MeshTls
+            | Kind::MeshLoadBalancingStrategy => true,
             Kind::MeshExternalService
             | Kind::Workload
             | Kind::Secret

@@ -144,6 +144,8 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// The port there.
     pub port: u16,
+    /// The labels of the proxy; none of another zone's ingress.
+    pub labels: Arc<Labels>,
 }
 
 impl Endpoint {

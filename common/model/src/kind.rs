@@ -55,6 +55,8 @@ kinds! {
     MeshTimeout = "MeshTimeout",
     /// Modes and versions of TLS on inbounds.
     MeshTls = "MeshTLS",
+    /// Which endpoint gets the next request.
+    MeshLoadBalancingStrategy = "MeshLoadBalancingStrategy",
     /// The virtual address that a zone gave to a service. Made by zones, read by people.
     VipAllocation = "VipAllocation",
     /// A service outside the mesh.
@@ -285,6 +287,14 @@ static TABLE: &[Descriptor] = &[
     .shaped(&policies::mesh_timeout::SCHEMA),
     policy(K::MeshTls, "meshtlses", "mtls", PolicyShape { order: 300, to: false, rules: true }, policies::mesh_tls::check)
         .shaped(&policies::mesh_tls::SCHEMA),
+    policy(
+        K::MeshLoadBalancingStrategy,
+        "meshloadbalancingstrategies",
+        "mlbs",
+        PolicyShape { order: 400, to: true, rules: false },
+        policies::mesh_load_balancing_strategy::check,
+    )
+    .shaped(&policies::mesh_load_balancing_strategy::SCHEMA),
     kind(K::VipAllocation, "vipallocations", "vip", M, S, (false, false), UP, kinds::vip_allocation::check),
     kind(K::MeshExternalService, "meshexternalservices", "extsvc", M, S, (true, true), BOTH, kinds::mesh_external_service::check)
         .shaped(&kinds::mesh_external_service::SCHEMA)

@@ -14,6 +14,7 @@ pub mod alias;
 pub mod clock;
 pub mod condition;
 pub mod data_source;
+pub mod decimal;
 pub mod document;
 pub mod duration;
 pub mod hostname;

@@ -50,7 +50,8 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
-    fn name(self) -> &'static str {
+    /// The name in documents.
+    pub fn name(self) -> &'static str {
         match self {
             TargetKind::Mesh => "Mesh",
             TargetKind::Dataplane => "Dataplane",

@@ -3,7 +3,7 @@
 //! ```text
 //!   Resource ──parse──▶ Policy ─┐
 //!   Resource ──parse──▶ Policy ─┼─sort──▶ PolicySet ──for_proxy(labels)──▶ SelectedPolicies
-//!   Resource ──fault──▶ report  ┘                                            │ timeouts_to(service)
+//!   Resource ──fault──▶ report  ┘                                            │ timeouts_to(service), strategy_to(service)
 //!                                                                            │ inbound_timeouts(section)
 //!                                                                            │ tls(section)
 //!                                                                            └ permissions(section)

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use atoll_model::{
     Kind, Labels, labels,
-    policies::mesh_timeout::Timeouts,
     target_ref::{TargetKind, TargetRef},
 };
+use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{Policy, intern::Interner, merge::merge, policy::OutgoingItem, precedence};
@@ -24,7 +24,7 @@ pub struct ServiceFacts<'a> {
     pub port: u16,
 }
 
-/// The `to` entries that hold for some proxies, ascending, found by the destination's labels.
+/// The `to` entries of one kind of policies that hold for some proxies, ascending, found by the destination's labels.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entries {
     entries: Vec<Entry>,
@@ -44,10 +44,11 @@ impl Entry {
 }
 
 impl Entries {
-    /// Takes the entries of `policies`, in ascending order of the policies.
-    pub(crate) fn new(policies: &[Arc<Policy>]) -> Self {
+    /// Takes the entries of those `policies` that are of this kind, in ascending order of the policies.
+    pub(crate) fn new(kind: Kind, policies: &[Arc<Policy>]) -> Self {
         let mut entries: Vec<_> = policies
             .iter()
+            .filter(|policy| policy.key.kind == kind)
             .flat_map(|policy| (0..policy.outgoing.len()).map(|item| Entry { policy: Arc::clone(policy), item }))
             .collect();
         entries.sort_by(|a, b| {
@@ -63,7 +64,7 @@ impl Entries {
     }
 
     /// What holds for one destination.
-    pub(crate) fn timeouts_to(&self, service: &ServiceFacts<'_>, merged: &Interner<Timeouts>) -> Arc<Timeouts> {
+    pub(crate) fn merged_to<T: DeserializeOwned + Default>(&self, service: &ServiceFacts<'_>, merged: &Interner<T>) -> Arc<T> {
         let holding = self.lookup.find(service, |index| &self.entries[index].item().target);
         let mut hasher = Xxh3::new();
         for index in &holding {
@@ -71,7 +72,7 @@ impl Entries {
         }
         merged.get(hasher.digest128(), || {
             let conf = merge(holding.iter().map(|index| &self.entries[*index].item().conf));
-            // Every entry parsed as timeouts, and so does what they say together.
+            // Every entry parsed as `T`, and so does what they say together.
             serde_json::from_value(conf).unwrap_or_default()
         })
     }
@@ -127,9 +128,10 @@ impl Lookup {
 fn holds_for(target: &TargetRef, service: &ServiceFacts<'_>) -> bool {
     let of_kind = match target.kind {
         TargetKind::Mesh => return true,
-        TargetKind::MeshService => service.kind == Kind::MeshService,
-        TargetKind::MeshMultiZoneService => service.kind == Kind::MeshMultiZoneService,
-        TargetKind::Dataplane | TargetKind::MeshExternalService | TargetKind::MeshHTTPRoute => false,
+        TargetKind::MeshService | TargetKind::MeshExternalService | TargetKind::MeshMultiZoneService => {
+            service.kind.name() == target.kind.name()
+        }
+        TargetKind::Dataplane | TargetKind::MeshHTTPRoute => false,
     };
     let of_section = |wanted: &str| wanted == service.section || wanted.parse() == Ok(service.port);
     of_kind && labels::matches(&target.labels, service.labels) && target.section_name.as_deref().is_none_or(of_section)

@@ -4,7 +4,9 @@ use atoll_model::{
     ContentHash, Kind, Labels, Owner, Resource, ResourceKey,
     kri::Kri,
     labels,
-    policies::{MeshTimeout, MeshTls, MeshTrafficPermission, mesh_timeout, mesh_tls, mesh_traffic_permission},
+    policies::{
+        MeshLoadBalancingStrategy, MeshTimeout, MeshTls, MeshTrafficPermission, mesh_timeout, mesh_tls, mesh_traffic_permission,
+    },
     target_ref::{TargetKind, TargetRef},
 };
 use serde::Serialize;
@@ -50,6 +52,8 @@ pub enum PolicySpec {
     Tls(MeshTls),
     /// MeshTrafficPermission.
     Permission(MeshTrafficPermission),
+    /// MeshLoadBalancingStrategy.
+    Strategy(MeshLoadBalancingStrategy),
 }
 
 /// `kuma.io/origin`, in order of precedence.
@@ -93,6 +97,14 @@ pub(crate) struct OutgoingItem {
     pub(crate) conf: Value,
     /// Hash of `conf`.
     pub(crate) hash: u128,
+}
+
+impl OutgoingItem {
+    fn new(target: &TargetRef, conf: &impl Serialize) -> Self {
+        let conf = value(conf);
+        let hash = xxhash_rust::xxh3::xxh3_128(conf.to_string().as_bytes());
+        Self { target: target.clone(), conf, hash }
+    }
 }
 
 /// One `rules` entry; one with n matches is n of them.
@@ -166,17 +178,16 @@ impl PolicySpec {
             PolicySpec::Timeout(spec) => spec.target_ref.as_ref(),
             PolicySpec::Tls(spec) => spec.target_ref.as_ref(),
             PolicySpec::Permission(spec) => spec.target_ref.as_ref(),
+            PolicySpec::Strategy(spec) => spec.target_ref.as_ref(),
         }
     }
 
     fn outgoing(&self) -> Vec<OutgoingItem> {
-        let PolicySpec::Timeout(MeshTimeout { to, .. }) = self else { return Vec::new() };
-        let item = |to: &mesh_timeout::To| {
-            let conf = value(&to.default);
-            let hash = xxhash_rust::xxh3::xxh3_128(conf.to_string().as_bytes());
-            OutgoingItem { target: to.target_ref.clone(), conf, hash }
-        };
-        to.iter().map(item).collect()
+        match self {
+            PolicySpec::Timeout(spec) => spec.to.iter().map(|to| OutgoingItem::new(&to.target_ref, &to.default)).collect(),
+            PolicySpec::Strategy(spec) => spec.to.iter().map(|to| OutgoingItem::new(&to.target_ref, &to.default)).collect(),
+            PolicySpec::Tls(_) | PolicySpec::Permission(_) => Vec::new(),
+        }
     }
 
     fn incoming(&self) -> Vec<IncomingItem> {
@@ -187,6 +198,7 @@ impl PolicySpec {
                     |(index, rule): (usize, &mesh_tls::Rule)| IncomingItem { index, matched: None, conf: value(&rule.default) };
                 spec.rules.iter().enumerate().map(item).collect()
             }
+            PolicySpec::Strategy(_) => Vec::new(),
             // Never merged: their lists are joined.
             PolicySpec::Permission(spec) => {
                 let item = |(index, rule): (usize, &mesh_traffic_permission::Rule)| IncomingItem {
@@ -215,6 +227,7 @@ fn parse_spec(resource: &Resource) -> Result<PolicySpec, String> {
     match resource.key.kind {
         Kind::MeshTimeout => resource.parse().map(PolicySpec::Timeout).map_err(text),
         Kind::MeshTls => resource.parse().map(PolicySpec::Tls).map_err(text),
+        Kind::MeshLoadBalancingStrategy => resource.parse().map(PolicySpec::Strategy).map_err(text),
         Kind::MeshTrafficPermission => resource.parse().map(PolicySpec::Permission).map_err(text),
         Kind::Mesh
         | Kind::Zone

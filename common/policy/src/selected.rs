@@ -1,10 +1,11 @@
 //! The policies of one proxy, and what they say.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use atoll_model::{
     Kind,
     policies::{
+        mesh_load_balancing_strategy::Strategy,
         mesh_timeout::Timeouts,
         mesh_tls::{Mode, Tls},
     },
@@ -12,14 +13,18 @@ use atoll_model::{
 use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::{Changed, IncomingRule, PermissionSet, Policy, ServiceFacts, incoming, intern::Interner, outgoing::Entries};
+use crate::{
+    Changed, IncomingRule, PermissionSet, Policy, PolicySpec, ServiceFacts, incoming, intern::Interner, outgoing::Entries,
+};
 
 /// The policies that select a proxy. Proxies that the same policies select share one value.
 #[derive(Debug)]
 pub struct SelectedPolicies {
     fingerprint: u128,
     policies: Vec<Arc<Policy>>,
-    entries: Entries,
+    timeouts: Entries,
+    strategies: Entries,
+    affinity_keys: Vec<String>,
     shared: Arc<Shared>,
 }
 
@@ -33,6 +38,7 @@ impl PartialEq for SelectedPolicies {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     timeouts: Interner<Timeouts>,
+    strategies: Interner<Strategy>,
     tls: Interner<Tls>,
     permissions: Interner<PermissionSet>,
 }
@@ -40,6 +46,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn prune(&self) {
         self.timeouts.prune();
+        self.strategies.prune();
         self.tls.prune();
         self.permissions.prune();
     }
@@ -55,8 +62,14 @@ impl Default for SelectedPolicies {
 impl SelectedPolicies {
     /// Takes policies in ascending order.
     pub(crate) fn new(policies: Vec<Arc<Policy>>, shared: Arc<Shared>) -> Self {
-        let entries = Entries::new(&policies);
-        Self { fingerprint: fingerprint(&policies), entries, policies, shared }
+        Self {
+            fingerprint: fingerprint(&policies),
+            timeouts: Entries::new(Kind::MeshTimeout, &policies),
+            strategies: Entries::new(Kind::MeshLoadBalancingStrategy, &policies),
+            affinity_keys: affinity_keys(&policies),
+            policies,
+            shared,
+        }
     }
 
     /// Equal for selections of equal policies.
@@ -71,17 +84,27 @@ impl SelectedPolicies {
 
     /// Timeouts towards one port of a destination; absent fields are at their defaults.
     pub fn timeouts_to(&self, service: &ServiceFacts<'_>) -> Arc<Timeouts> {
-        self.entries.timeouts_to(service, &self.shared.timeouts)
+        self.timeouts.merged_to(service, &self.shared.timeouts)
     }
 
     /// Which entries [`SelectedPolicies::timeouts_to`] merged: policy and position in `to`, ascending.
     pub fn timeout_origins_to(&self, service: &ServiceFacts<'_>) -> Vec<(Arc<Policy>, usize)> {
-        self.entries.origins_to(service)
+        self.timeouts.origins_to(service)
     }
 
-    /// All `to` entries, ascending: policy and position in `to`.
-    pub fn outgoing(&self) -> impl Iterator<Item = (&Arc<Policy>, usize)> {
-        self.entries.all()
+    /// All `to` entries of MeshTimeout, ascending: policy and position in `to`.
+    pub fn timeout_entries(&self) -> impl Iterator<Item = (&Arc<Policy>, usize)> {
+        self.timeouts.all()
+    }
+
+    /// How requests to one port of a destination are spread; absent fields are at their defaults.
+    pub fn strategy_to(&self, service: &ServiceFacts<'_>) -> Arc<Strategy> {
+        self.strategies.merged_to(service, &self.shared.strategies)
+    }
+
+    /// Keys of the labels by which some strategy tells what is near: sorted, each once.
+    pub fn affinity_keys(&self) -> &[String] {
+        &self.affinity_keys
     }
 
     /// Timeouts of an inbound or zone proxy listener, for callers that no more specific rule is about.
@@ -143,6 +166,17 @@ impl SelectedPolicies {
     fn holding(&self, holds: impl Fn(&Policy) -> bool) -> Vec<Arc<Policy>> {
         self.policies.iter().filter(|policy| holds(policy)).map(Arc::clone).collect()
     }
+}
+
+fn affinity_keys(policies: &[Arc<Policy>]) -> Vec<String> {
+    let strategies = policies.iter().filter_map(|policy| match &policy.spec {
+        PolicySpec::Strategy(spec) => Some(&spec.to),
+        PolicySpec::Timeout(_) | PolicySpec::Tls(_) | PolicySpec::Permission(_) => None,
+    });
+    let localities = strategies.flatten().filter_map(|to| to.default.locality_awareness.as_ref());
+    let tags = localities.filter_map(|locality| locality.local_zone.as_ref()).flat_map(|zone| &zone.affinity_tags);
+    let keys: BTreeSet<&String> = tags.map(|tag| &tag.key).collect();
+    keys.into_iter().cloned().collect()
 }
 
 pub(crate) fn fingerprint(policies: &[Arc<Policy>]) -> u128 {

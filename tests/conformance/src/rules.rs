@@ -215,7 +215,7 @@ fn inbound_rules(dataplane: &Value, input: &[Value], golden: Value) -> Verdict {
 fn timeout_conf(policy: &Policy, index: usize) -> Timeouts {
     match &policy.spec {
         PolicySpec::Timeout(spec) => spec.to[index].default.clone(),
-        PolicySpec::Tls(_) | PolicySpec::Permission(_) => panic!("has no `to`"),
+        PolicySpec::Tls(_) | PolicySpec::Permission(_) | PolicySpec::Strategy(_) => panic!("has no `to`"),
     }
 }
 
@@ -226,7 +226,7 @@ fn outgoing_order(input: &[Value], golden: Value) -> Verdict {
     }
     let selected = select_all(policies);
     let actual: Vec<_> = selected
-        .outgoing()
+        .timeout_entries()
         .map(|(policy, index)| json!([policy.kri.to_string(), index, policy.role as u8, timeout_conf(policy, index)]))
         .collect();
     let role = |entry: &Value| match entry["Meta"]["labels"]["kuma.io/policy-role"].as_str() {
@@ -334,6 +334,7 @@ fn selection(path: &str, dataplane: &Value, input: &[Value], golden: Value) -> V
         PolicySpec::Timeout(spec) => json!(spec),
         PolicySpec::Tls(spec) => json!(spec),
         PolicySpec::Permission(spec) => json!(spec),
+        PolicySpec::Strategy(spec) => json!(spec),
     };
     let actual: Vec<_> = of_kind.map(|policy| json!([policy.key.name, spec(policy)])).collect();
     let name = |item: &Value| item["labels"]["kuma.io/display-name"].as_str().or(item["name"].as_str()).map(str::to_owned);

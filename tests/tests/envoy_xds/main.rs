@@ -4,6 +4,7 @@
 //! session); these tests hold the plane to them.
 
 mod access_log;
+mod balancing;
 #[path = "../../../common/envoy/tests/support/mod.rs"]
 mod case;
 mod envoy;
@@ -215,39 +216,42 @@ bound: {{\"241.0.0.2:8443\": \"{listen}\"}}
     )
 }
 
+/// The ingress of gcp, which leads two server names to the gateway.
+fn ingress(at: SocketAddr, gateway: SocketAddr) -> String {
+    format!(
+        "zone: gcp
+proxy:
+  name: ingress
+  networking: {{address: 127.0.0.1, listeners: [{{type: ZoneIngress, address: {}, port: {}}}]}}
+services:
+  - {{name: api-gateway, zone: gcp, tlsReady: true, ports: [{{port: 8443, endpoints: [\"{gateway}\"]}}, {{port: 9443, name: main, endpoints: [\"{gateway}\"]}}]}}
+",
+        at.ip(),
+        at.port(),
+    )
+}
+
 /// The issue's path: application, sidecar in azure, ingress in gcp, sidecar in gcp, application.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_crosses_zones_by_server_name() {
     let (gcp, azure) = (pki::ca(GCP), pki::ca(AZURE));
     let bundles = pki::bundles(&[(GCP, gcp.cert_pem()), (AZURE, azure.cert_pem())]);
     let (server, caller) = (pki::leaf(&gcp, "/workload/api-gateway"), pki::leaf(&azure, "/workload/web"));
-    let (gateway, ingress, listen) = (Gateway::new().await, free(), free());
+    let (gateway, at, listen) = (Gateway::new().await, free(), free());
     let allowed = allow(&[&format!("spiffe://{AZURE}/workload/web")]);
-    let ingress_yaml = format!(
-        "zone: gcp
-proxy:
-  name: ingress
-  networking: {{address: 127.0.0.1, listeners: [{{type: ZoneIngress, address: {}, port: {}}}]}}
-services:
-  - {{name: api-gateway, zone: gcp, tlsReady: true, ports: [{{port: 8443, endpoints: [\"{at}\"]}}, {{port: 9443, name: main, endpoints: [\"{at}\"]}}]}}
-",
-        ingress.ip(),
-        ingress.port(),
-        at = gateway.listen
-    );
     let plane = Plane::start().await;
     let (_a, _b, _c) =
         tokio::join!(Envoy::start("gateway", &plane), Envoy::start("ingress", &plane), Envoy::start("web", &plane));
     plane.apply("gateway", resources(&gateway.yaml(&allowed, 0), Some((&server, &bundles)))).await;
-    plane.apply("ingress", resources(&ingress_yaml, None)).await;
-    plane.apply("web", resources(&web("port: 8443", &[ingress], listen), Some((&caller, &bundles)))).await;
+    plane.apply("ingress", resources(&ingress(at, gateway.listen), None)).await;
+    plane.apply("web", resources(&web("port: 8443", &[at], listen), Some((&caller, &bundles)))).await;
     assert!(plain_works(listen).await);
 
     // Who asks for nothing, or for somebody else, is closed by the ingress.
-    assert!(!plain_works(ingress).await);
+    assert!(!plain_works(at).await);
     let direct = pki::client(&caller);
-    assert!(tls_works(ingress, &direct, SNI).await);
-    assert!(!tls_works(ingress, &direct, "sni.msvc.default.gcp.other.main").await);
+    assert!(tls_works(at, &direct, SNI).await);
+    assert!(!tls_works(at, &direct, "sni.msvc.default.gcp.other.main").await);
 
     plane.apply("gateway", resources(&gateway.yaml("", 1), Some((&server, &bundles)))).await;
     assert!(!plain_works(listen).await, "nobody is allowed any more");
@@ -258,6 +262,36 @@ services:
     let nobody = TrustBundles::default();
     plane.apply("gateway", resources(&gateway.yaml(&allowed, 2), Some((&server, &nobody)))).await;
     assert!(!plain_works(listen).await);
+}
+
+/// What a cloud may drop without a word is kept alive: no socket of the path from zone to zone is without a timer of the kernel.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_socket_between_zones_is_kept_alive() {
+    let (gcp, azure) = (pki::ca(GCP), pki::ca(AZURE));
+    let bundles = pki::bundles(&[(GCP, gcp.cert_pem()), (AZURE, azure.cert_pem())]);
+    let (server, caller) = (pki::leaf(&gcp, "/workload/api-gateway"), pki::leaf(&azure, "/workload/web"));
+    let (gateway, at, listen) = (Gateway::new().await, free(), free());
+    let allowed = allow(&[&format!("spiffe://{AZURE}/workload/web")]);
+    let plane = Plane::start().await;
+    let (_a, _b, _c) =
+        tokio::join!(Envoy::start("gateway", &plane), Envoy::start("ingress", &plane), Envoy::start("web", &plane));
+    plane.apply("gateway", resources(&gateway.yaml(&allowed, 0), Some((&server, &bundles)))).await;
+    plane.apply("ingress", resources(&ingress(at, gateway.listen), None)).await;
+    plane.apply("web", resources(&web("port: 8443", &[at], listen), Some((&caller, &bundles)))).await;
+    let mut open = Connection::plain(listen).await.unwrap();
+    assert!(open.works().await);
+
+    // Bytes in flight have another timer for a moment.
+    let start = std::time::Instant::now();
+    loop {
+        let timers = [traffic::timers(at), traffic::timers(gateway.listen)].concat();
+        let kept = timers.iter().filter(|timer| **timer == traffic::KEEP_ALIVE).count();
+        if (timers.len(), kept) == (4, 4) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "timers of the four ends: {timers:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// A sidecar without an identity that calls a service of its own zone.

@@ -1,6 +1,10 @@
 //! Applications: one that echoes, and clients of it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use tokio::{
@@ -30,6 +34,28 @@ pub(crate) async fn echo() -> SocketAddr {
         }
     });
     address
+}
+
+/// Says one letter to whoever connects.
+pub(crate) async fn saying(letter: char) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move { stream.write_all(&[letter as u8]).await });
+        }
+    });
+    address
+}
+
+/// The letter that is said at an address to somebody at `from`; none if nobody is there.
+pub(crate) async fn heard(from: [u8; 4], at: SocketAddr) -> Option<char> {
+    let exchange = async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((from, 0)))?;
+        Ok::<_, std::io::Error>(char::from(socket.connect(at).await?.read_u8().await?))
+    };
+    timeout(DEADLINE, exchange).await.ok()?.ok()
 }
 
 /// The same over TLS.
@@ -143,4 +169,17 @@ pub(crate) async fn tls_works(to: SocketAddr, config: &Arc<ClientConfig>, sni: &
         Ok(mut connection) => connection.works().await,
         Err(_) => false,
     }
+}
+
+/// The timer of an idle socket that is kept alive.
+pub(crate) const KEEP_ALIVE: u8 = 2;
+
+/// The kernel's timers of both ends of every open connection to an address of this machine.
+pub(crate) fn timers(to: SocketAddr) -> Vec<u8> {
+    let IpAddr::V4(ip) = to.ip() else { panic!("an IPv4 address") };
+    let address = format!("{:08X}:{:04X}", u32::from_le_bytes(ip.octets()), to.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let fields = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let open = fields.filter(|fields| fields[3] == "01" && (fields[1] == address || fields[2] == address));
+    open.filter_map(|fields| fields[5].split(':').next()?.parse().ok()).collect()
 }

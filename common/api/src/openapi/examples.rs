@@ -16,6 +16,13 @@ pub(super) fn written(kind: Kind) -> Option<Value> {
             }}),
         ),
         Kind::MeshTls => ("strict", json!({"spec": {"rules": [{"default": {"mode": "Strict"}}]}})),
+        Kind::MeshLoadBalancingStrategy => (
+            "session",
+            json!({"spec": {"to": [{"targetRef": {"kind": "MeshService", "labels": {"kuma.io/display-name": "api"}}, "default": {
+                "loadBalancer": {"type": "RingHash"},
+                "hashPolicies": [{"type": "Header", "header": {"name": "x-session"}}],
+            }}]}}),
+        ),
         Kind::MeshTrafficPermission => (
             "web-may-call",
             json!({"spec": {"rules": [{"default": {"allow": [

@@ -96,13 +96,15 @@ impl Cache {
         let secret = inputs.proxy.identity.as_ref().map(|identity| identity.secret_name.clone());
         let owner = inputs.proxy.key.owner;
         let only = reference::reachable(networking, owner);
+        let keys = inputs.policies.affinity_keys().iter();
+        let near = keys.filter_map(|key| Some((key.clone(), inputs.proxy.labels.get(key)?.clone()))).collect();
         let places =
             Places { bound: inputs.bound.clone(), placed: reference::placed(networking, owner, &inputs.snapshot.services) };
         let proxy = (!places.is_empty()).then(|| inputs.proxy.key.clone());
         let listeners = Role::Listeners { identity: secret.is_some(), only: only.clone(), proxy, logged: inputs.access_log };
         let listeners = &self.layer(inputs, listeners, places).set;
         let (listeners, extensions) = (listeners.listeners.clone(), listeners.extensions.clone());
-        let clusters = self.layer(inputs, Role::Clusters { secret, only }, Places::default()).set.clone();
+        let clusters = self.layer(inputs, Role::Clusters { secret, only, near }, Places::default()).set.clone();
         ResourceSet { listeners, extensions, ..clusters }
     }
 
@@ -155,7 +157,7 @@ impl Layer {
         };
         let mut encodings = 0;
         for (key, old, new) in touched {
-            let made = new.map(|new| role.make(&new, &now.policies, &now.places)).unwrap_or_default();
+            let made = new.map(|new| role.make(&now.snapshot.zone, &new, &now.policies, &now.places)).unwrap_or_default();
             encodings += made.resources.len() as u64;
             self.replace(key, old.as_deref(), made);
         }

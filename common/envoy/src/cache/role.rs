@@ -16,10 +16,13 @@ use crate::{
     endpoints,
     listeners::{
         ingress,
-        outbound::{self, Place},
+        outbound::{self, Conduct, Place},
     },
     name,
-    policies::mesh_timeout,
+    policies::{
+        mesh_load_balancing_strategy::{self, Caller},
+        mesh_timeout,
+    },
     reference::Reference,
     tls,
 };
@@ -33,6 +36,8 @@ pub(super) enum Role {
         secret: Option<String>,
         /// The only services that they are given.
         only: Option<Vec<Reference>>,
+        /// Their values of the labels by which strategies tell what is near.
+        near: Vec<(String, String)>,
     },
     /// Outbound listeners of callers.
     Listeners {
@@ -78,12 +83,12 @@ impl Role {
         }
     }
 
-    pub(super) fn make(&self, service: &Service, policies: &SelectedPolicies, places: &Places) -> Made {
+    pub(super) fn make(&self, zone: &str, service: &Service, policies: &SelectedPolicies, places: &Places) -> Made {
         let mut made = Made::default();
         for port in &service.ports {
             match self {
-                Role::Clusters { secret, only } if reaches(only, service, port) => {
-                    made.resources.extend(clusters(service, port, policies, secret.as_deref()));
+                Role::Clusters { secret, only, near } if reaches(only, service, port) => {
+                    made.resources.extend(clusters(service, port, policies, secret.as_deref(), Caller { zone, near }));
                 }
                 Role::Listeners { identity, only, logged, .. } if reaches(only, service, port) => {
                     made.resources.extend(listener(service, port, policies, (*identity, *logged), places));
@@ -142,7 +147,13 @@ fn speech<'a>(service: &Service, port: &'a ServicePort, identity: bool) -> Speec
     }
 }
 
-fn clusters(service: &Service, port: &ServicePort, policies: &SelectedPolicies, secret: Option<&str>) -> Vec<Encoded> {
+fn clusters(
+    service: &Service,
+    port: &ServicePort,
+    policies: &SelectedPolicies,
+    secret: Option<&str>,
+    caller: Caller<'_>,
+) -> Vec<Encoded> {
     let name = name::service_port(service, port);
     let timeouts = mesh_timeout::outbound(&policies.timeouts_to(&facts(service, port)));
     let socket = match (speech(service, port, secret.is_some()), secret) {
@@ -152,8 +163,13 @@ fn clusters(service: &Service, port: &ServicePort, policies: &SelectedPolicies, 
     };
     // In clear nothing leaves the zone.
     let leaves = socket.is_some();
-    let endpoints = port.endpoints.0.iter().filter(|endpoint| leaves || endpoint.is_local());
-    vec![service_cluster::cluster(&name, port.protocol, &timeouts, socket), endpoints::assignment(&name, endpoints)]
+    let strategy = policies.strategy_to(&facts(service, port));
+    let ranked = |endpoint| Some((mesh_load_balancing_strategy::rank(&strategy, caller, &service.zone, endpoint)?, endpoint));
+    let endpoints = port.endpoints.0.iter().filter(|endpoint| leaves || endpoint.is_local()).filter_map(ranked);
+    vec![
+        service_cluster::cluster(&name, port.protocol, &timeouts, &strategy, socket),
+        endpoints::assignment(&name, endpoints, mesh_load_balancing_strategy::overprovisioning(&strategy)),
+    ]
 }
 
 fn listener(
@@ -169,8 +185,10 @@ fn listener(
     }
     let Some(place) = places.of(service, port.port) else { return Vec::new() };
     let name = name::service_port(service, port);
-    let timeouts = mesh_timeout::outbound(&policies.timeouts_to(&facts(service, port)));
-    outbound::resources(&name, place, port.protocol, &timeouts, logged)
+    let facts = facts(service, port);
+    let timeouts = mesh_timeout::outbound(&policies.timeouts_to(&facts));
+    let strategy = policies.strategy_to(&facts);
+    outbound::resources(&name, place, &Conduct { protocol: port.protocol, timeouts: &timeouts, strategy: &strategy, logged })
 }
 
 /// What an ingress needs to let other zones reach a port of this one.
@@ -183,5 +201,5 @@ fn expose(service: &Service, port: &ServicePort, policies: &SelectedPolicies, se
     made.resources.push(service_cluster::passthrough(&name, &timeouts));
     // Of a service of several zones, what this one serves: a caller chose this zone already.
     let endpoints = port.endpoints.0.iter().filter(|endpoint| endpoint.is_local());
-    made.resources.push(endpoints::assignment(&name, endpoints));
+    made.resources.push(endpoints::in_order(&name, endpoints));
 }

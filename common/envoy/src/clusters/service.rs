@@ -12,17 +12,25 @@ use atoll_envoy_api::envoy::{
     },
 };
 use atoll_mesh::snapshot::Protocol;
+use atoll_model::policies::mesh_load_balancing_strategy::Strategy;
 
 use crate::{
     address,
     encoded::{Encoded, ResourceType, pack},
-    policies::mesh_timeout::Effective,
+    policies::{mesh_load_balancing_strategy, mesh_timeout::Effective},
     source,
 };
 
 /// The cluster `name` with discovered endpoints, spoken to in TLS if there is a `socket`.
-pub(crate) fn cluster(name: &str, protocol: Protocol, timeouts: &Effective, socket: Option<TransportSocket>) -> Encoded {
+pub(crate) fn cluster(
+    name: &str,
+    protocol: Protocol,
+    timeouts: &Effective,
+    strategy: &Strategy,
+    socket: Option<TransportSocket>,
+) -> Encoded {
     let mut cluster = bare(name, timeouts);
+    mesh_load_balancing_strategy::balance(strategy, &mut cluster);
     cluster.transport_socket = socket;
     if let Some(options) = http_options(protocol, timeouts) {
         cluster.typed_extension_protocol_options.insert(HTTP_OPTIONS.to_owned(), pack(&options));

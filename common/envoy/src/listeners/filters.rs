@@ -39,11 +39,12 @@ pub(super) fn tcp_proxy(stat_prefix: &str, cluster: &str, timeouts: &Effective) 
     }
 }
 
-/// Forwards requests to a cluster; `first` is asked before.
+/// Forwards requests to a cluster, by a hash of what `hashed` says; `first` is asked before.
 pub(super) fn http(
     stat_prefix: &str,
     cluster: &str,
     timeouts: &Effective,
+    hashed: Vec<route_action::HashPolicy>,
     first: Option<HttpFilter>,
     logged: bool,
 ) -> HttpConnectionManager {
@@ -63,16 +64,17 @@ pub(super) fn http(
         stream_idle_timeout: Some(address::duration(timeouts.stream_idle)),
         request_headers_timeout: (timeouts.request_headers.0 > 0).then(|| address::duration(timeouts.request_headers)),
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],
-        route_specifier: Some(RouteSpecifier::RouteConfig(catch_all(stat_prefix, cluster, timeouts))),
+        route_specifier: Some(RouteSpecifier::RouteConfig(catch_all(stat_prefix, cluster, timeouts, hashed))),
         access_log: if logged { access_log::requests() } else { Vec::new() },
         ..Default::default()
     }
 }
 
-fn catch_all(name: &str, cluster: &str, timeouts: &Effective) -> RouteConfiguration {
+fn catch_all(name: &str, cluster: &str, timeouts: &Effective, hashed: Vec<route_action::HashPolicy>) -> RouteConfiguration {
     let action = RouteAction {
         cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster.to_owned())),
         timeout: Some(address::duration(timeouts.request)),
+        hash_policy: hashed,
         ..Default::default()
     };
     let everything =

@@ -82,6 +82,7 @@ pub(crate) fn resources(inbound: &Inbound<'_>) -> Vec<Encoded> {
         traffic_direction: TrafficDirection::Inbound as i32,
         bind_to_port: (!inbound.bind).then_some(false),
         enable_reuse_port: filters::REUSE_PORT,
+        tcp_keepalive: Some(address::keepalive()),
         access_log: if inbound.logged { access_log::connections() } else { Vec::new() },
         ..Default::default()
     };
@@ -151,7 +152,7 @@ fn judged(inbound: &Inbound<'_>) -> Vec<Filter> {
         Protocol::Tcp => vec![filters::discovered::<Rbac>(&name::rbac(name)), tcp(name)],
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
             let rbac = filters::discovered_http::<HttpRbac>(&name::http_rbac(name));
-            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, Some(rbac), inbound.logged))]
+            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, Vec::new(), Some(rbac), inbound.logged))]
         }
     }
 }
@@ -162,7 +163,7 @@ fn unjudged(inbound: &Inbound<'_>) -> Vec<Filter> {
     match inbound.protocol {
         Protocol::Tcp => vec![tcp(name)],
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, None, inbound.logged))]
+            vec![filters::inline(HTTP, &filters::http(name, name, inbound.timeouts, Vec::new(), None, inbound.logged))]
         }
     }
 }

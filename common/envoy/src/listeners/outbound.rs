@@ -10,6 +10,7 @@ use atoll_envoy_api::envoy::{
     extensions::filters::network::tcp_proxy::v3::TcpProxy,
 };
 use atoll_mesh::snapshot::Protocol;
+use atoll_model::policies::mesh_load_balancing_strategy::Strategy;
 
 use super::{
     access_log,
@@ -19,7 +20,7 @@ use crate::{
     address,
     encoded::{Encoded, ResourceType},
     name as names,
-    policies::mesh_timeout::Effective,
+    policies::{mesh_load_balancing_strategy, mesh_timeout::Effective},
 };
 
 /// Where an outbound listener is.
@@ -31,17 +32,31 @@ pub(crate) enum Place {
     Virtual(SocketAddr),
 }
 
+/// What a listener does with what it takes.
+pub(crate) struct Conduct<'a> {
+    /// What is spoken.
+    pub(crate) protocol: Protocol,
+    /// How long things may take.
+    pub(crate) timeouts: &'a Effective,
+    /// How requests are spread.
+    pub(crate) strategy: &'a Strategy,
+    /// Whether connections and requests are logged.
+    pub(crate) logged: bool,
+}
+
 /// The listener `name`, which leads to the cluster of that name, and the filter that it asks for: a changed timeout must not cut
 /// what runs, and a changed filter chain would.
-pub(crate) fn resources(name: &str, place: Place, protocol: Protocol, timeouts: &Effective, logged: bool) -> Vec<Encoded> {
-    let mut resources = vec![listener(name, place, protocol, timeouts, logged)];
-    if protocol == Protocol::Tcp {
-        resources.push(filters::extension(&names::tcp(name), &filters::tcp_proxy(name, name, timeouts)));
+pub(crate) fn resources(name: &str, place: Place, conduct: &Conduct<'_>) -> Vec<Encoded> {
+    let mut resources = vec![listener(name, place, conduct)];
+    if conduct.protocol == Protocol::Tcp {
+        let hash_policy = mesh_load_balancing_strategy::of_connections(conduct.strategy);
+        let filter = TcpProxy { hash_policy, ..filters::tcp_proxy(name, name, conduct.timeouts) };
+        resources.push(filters::extension(&names::tcp(name), &filter));
     }
     resources
 }
 
-fn listener(name: &str, place: Place, protocol: Protocol, timeouts: &Effective, logged: bool) -> Encoded {
+fn listener(name: &str, place: Place, conduct: &Conduct<'_>) -> Encoded {
     let (at, bound) = match place {
         Place::Bound(at) => (at, true),
         Place::Virtual(at) => (at, false),
@@ -50,25 +65,22 @@ fn listener(name: &str, place: Place, protocol: Protocol, timeouts: &Effective, 
         name: name.to_owned(),
         address: Some(address::of(at)),
         stat_prefix: name.to_owned(),
-        filter_chains: vec![FilterChain {
-            name: name.to_owned(),
-            filters: vec![filter(name, protocol, timeouts, logged)],
-            ..Default::default()
-        }],
+        filter_chains: vec![FilterChain { name: name.to_owned(), filters: vec![filter(name, conduct)], ..Default::default() }],
         traffic_direction: TrafficDirection::Outbound as i32,
         bind_to_port: (!bound).then_some(false),
         enable_reuse_port: filters::REUSE_PORT,
-        access_log: if logged { access_log::connections() } else { Vec::new() },
+        access_log: if conduct.logged { access_log::connections() } else { Vec::new() },
         ..Default::default()
     };
     Encoded::new(ResourceType::Listener, name, &listener).at(at)
 }
 
-fn filter(name: &str, protocol: Protocol, timeouts: &Effective, logged: bool) -> Filter {
-    match protocol {
+fn filter(name: &str, conduct: &Conduct<'_>) -> Filter {
+    match conduct.protocol {
         Protocol::Tcp => filters::discovered::<TcpProxy>(&names::tcp(name)),
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            filters::inline(HTTP, &filters::http(name, name, timeouts, None, logged))
+            let hashed = mesh_load_balancing_strategy::of_requests(conduct.strategy);
+            filters::inline(HTTP, &filters::http(name, name, conduct.timeouts, hashed, None, conduct.logged))
         }
     }
 }

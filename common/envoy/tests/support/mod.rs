@@ -92,6 +92,18 @@ pub(crate) struct PortCase {
     /// Of a service of several zones: those of other zones.
     #[serde(default)]
     pub(crate) far: BTreeMap<String, Vec<SocketAddr>>,
+    /// Endpoints with labels, or of other zones than the service's.
+    #[serde(default)]
+    pub(crate) others: Vec<EndpointCase>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct EndpointCase {
+    pub(crate) at: SocketAddr,
+    pub(crate) zone: String,
+    #[serde(default)]
+    pub(crate) labels: Labels,
 }
 
 /// The case as the inputs of `generate`.
@@ -185,21 +197,23 @@ impl Case {
         all.insert(labels::DISPLAY_NAME.into(), case.name.clone());
         let ports = case.ports.iter().map(|port| {
             let section = port.name.clone().unwrap_or_else(|| port.port.to_string());
-            let endpoint = |zone: &str, at: &SocketAddr| Endpoint {
+            let endpoint = |zone: &str, at: &SocketAddr, labels: &Labels| Endpoint {
                 priority: u32::from(zone != self.zone),
                 zone: zone.into(),
                 address: at.ip(),
                 port: at.port(),
+                labels: Arc::new(labels.clone()),
             };
             let own = if multi_zone { &self.zone } else { &case.zone };
-            let near = port.endpoints.iter().map(|at| endpoint(own, at));
-            let far = port.far.iter().flat_map(|(zone, endpoints)| endpoints.iter().map(|at| endpoint(zone, at)));
+            let near = port.endpoints.iter().map(|at| endpoint(own, at, &Labels::new()));
+            let far = port.far.iter().flat_map(|(zone, endpoints)| endpoints.iter().map(|at| endpoint(zone, at, &Labels::new())));
+            let others = port.others.iter().map(|other| endpoint(&other.zone, &other.at, &other.labels));
             ServicePort {
                 port: port.port,
                 protocol: port.protocol.as_deref().map(Protocol::from_app).unwrap_or_default(),
                 sni: sni::encode(&kri.with_section(&section)).ok(),
                 section,
-                endpoints: Arc::new(Endpoints(near.chain(far).collect())),
+                endpoints: Arc::new(Endpoints(near.chain(far).chain(others).collect())),
             }
         });
         Service {

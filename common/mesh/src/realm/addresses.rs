@@ -88,7 +88,7 @@ impl Realm {
         let endpoints: BTreeSet<_> = of_zone
             .filter_map(|(_, address)| {
                 let (zone, port) = (address.zone.clone(), address.port);
-                address.address.map(|address| Endpoint { priority: 1, zone, address, port })
+                address.address.map(|address| Endpoint { priority: 1, zone, address, port, labels: Arc::default() })
             })
             .collect();
         Endpoints(endpoints.into_iter().collect())

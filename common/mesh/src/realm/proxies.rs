@@ -25,7 +25,7 @@ use crate::{
 pub(crate) struct DataplaneEntry {
     pub(crate) resource: Arc<Resource>,
     pub(crate) spec: Arc<Dataplane>,
-    pub(crate) labels: Labels,
+    pub(crate) labels: Arc<Labels>,
     /// Who it may be, the best first.
     pub(crate) candidates: Vec<Candidate>,
 }
@@ -106,7 +106,7 @@ impl Dataplanes {
     }
 
     fn insert(&mut self, name: Name, entry: DataplaneEntry) {
-        for (key, value) in &entry.labels {
+        for (key, value) in entry.labels.iter() {
             self.by_label.insert((key, value), name.clone());
         }
         self.entries.insert(name, entry);
@@ -114,7 +114,7 @@ impl Dataplanes {
 
     fn remove(&mut self, name: &Name) -> Option<DataplaneEntry> {
         let entry = self.entries.remove(name)?;
-        for (key, value) in &entry.labels {
+        for (key, value) in entry.labels.iter() {
             self.by_label.remove((key, value), name);
         }
         Some(entry)
@@ -169,7 +169,7 @@ impl Realm {
             Ok(spec) => {
                 self.set_spec_fault(key, None);
                 let entry = DataplaneEntry {
-                    labels: context.present(resource, &context.zone),
+                    labels: Arc::new(context.present(resource, &context.zone)),
                     resource: Arc::clone(resource),
                     spec: Arc::new(spec),
                     candidates: Vec::new(),
@@ -280,7 +280,12 @@ fn view(context: &Context, entry: &DataplaneEntry) -> (ProxyView, Option<atoll_m
         }
     };
     let key = entry.resource.key.clone();
-    let proxy =
-        ProxyView { kri: kri(&key, &context.zone), labels: entry.labels.clone(), spec: Arc::clone(&entry.spec), identity, key };
+    let proxy = ProxyView {
+        kri: kri(&key, &context.zone),
+        labels: Labels::clone(&entry.labels),
+        spec: Arc::clone(&entry.spec),
+        identity,
+        key,
+    };
     (proxy, problem)
 }

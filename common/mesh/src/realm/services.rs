@@ -269,6 +269,7 @@ fn endpoints_at(context: &Context, dataplane: &DataplaneEntry, port: &Port) -> V
                 zone: context.zone.clone(),
                 address: context.resolve(host)?,
                 port: u16::try_from(inbound.port).ok()?,
+                labels: Arc::clone(&dataplane.labels),
             })
         })
         .collect()

@@ -131,6 +131,7 @@ fn put(world: &mut World, rng: &mut StdRng, kind: Kind, mesh: &str, name: &str, 
         | Kind::MeshTrafficPermission
         | Kind::MeshTimeout
         | Kind::MeshTls
+        | Kind::MeshLoadBalancingStrategy
         | Kind::MeshExternalService
         | Kind::MeshMultiZoneService
         | Kind::Workload
@@ -173,6 +174,9 @@ fn spec(kind: Kind, rng: &mut StdRng) -> Value {
             json!({"to": [{"targetRef": target, "default": {"connectionTimeout": format!("{}s", rng.random_range(1..4))}}]})
         }
         Kind::MeshTls => json!({"rules": [{"default": {"mode": pick(rng, &["Strict", "Permissive"])}}]}),
+        Kind::MeshLoadBalancingStrategy => {
+            json!({"to": [{"targetRef": {"kind": "Mesh"}, "default": {"localityAwareness": {"disabled": rng.random_bool(0.5)}}}]})
+        }
         Kind::MeshTrafficPermission => {
             let matched = json!({"spiffeID": {"type": "Prefix", "value": "spiffe://default.b.mesh.local"}});
             json!({"targetRef": {"kind": "Dataplane", "labels": selector(rng)}, "rules": [{"default": {"allow": [matched]}}]})

@@ -36,6 +36,19 @@ fn an_instance_that_stops_being_ready_is_taken_away() {
 }
 
 #[test]
+fn an_endpoint_bears_the_labels_of_its_proxy() {
+    let mut world = World::new();
+    let service = world.service("api", zone("a"), 80);
+    let spec = json!({"networking": {"address": "10.0.0.1", "inbound": [{"port": 80}]}});
+    for node in ["n1", "n2"] {
+        let labels = [("kuma.io/workload", "api"), ("node", node)];
+        world.put(Kind::Dataplane, "default", "one", zone("a"), &labels, spec.clone());
+        let view = world.service_view(&service);
+        assert_eq!(view.ports[0].endpoints.0[0].labels.get("node").map(String::as_str), Some(node));
+    }
+}
+
+#[test]
 fn targets_may_be_named_and_inbounds_have_addresses_of_their_own() {
     let mut world = World::new();
     let inbound = json!({"port": 9000, "name": "main", "address": "10.1.1.1"});

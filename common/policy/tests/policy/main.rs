@@ -6,4 +6,5 @@ mod permissions;
 mod precedence;
 mod selection;
 mod sharing;
+mod strategies;
 mod timeouts;
