@@ -18,6 +18,7 @@ mod hosts;
 pub mod identity;
 mod insights;
 pub mod join;
+pub mod layout;
 mod metrics;
 mod operator;
 pub mod proxies;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use atoll_api::StatusSource;
+use atoll_api::{StatusSource, plane::ProxyLayout};
 use atoll_link::{LinkStatus, Phase};
 use atoll_model::{Kind, ResourceKey};
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::{
     engine::ZoneView,
     join::LinkCertificate,
+    layout,
     proxies::{AllWaiting, ads::Statuses},
     runners::{self, ProxyId},
 };
@@ -35,6 +36,11 @@ impl StatusSource for ZoneStatus {
     fn status(&self, key: &ResourceKey) -> Option<Value> {
         let view = Arc::clone(&self.view.borrow());
         atoll_mesh::status(view.meshes.get(&key.mesh)?, key)
+    }
+
+    fn layout(&self, key: &ResourceKey) -> Option<ProxyLayout> {
+        let view = Arc::clone(&self.view.borrow());
+        layout::answer(view.meshes.get(&key.mesh)?, key)
     }
 
     fn insight(&self, key: &ResourceKey) -> Option<Value> {

@@ -24,12 +24,11 @@ const BY_ZONE: &str =
     "this plane does not show which policies reach which proxy; `atoll describe` shows what selects a resource by labels";
 
 /// Below a dataplane.
-const OF_DATAPLANE: [(&str, &str); 9] = [
+const OF_DATAPLANE: [(&str, &str); 8] = [
     ("xds", BY_LAB),
     ("stats", BY_LAB),
     ("clusters", BY_LAB),
     ("_config", BY_LAB),
-    ("_layout", BY_LAB),
     ("_policies", BY_ZONE),
     ("_rules", BY_ZONE),
     ("rules", BY_ZONE),

@@ -93,6 +93,7 @@ fn is_offered(viewpoint: &Viewpoint, route: &Route) -> bool {
         | Shape::Audit
         | Shape::ZoneAnswer => true,
         Shape::Refused => false,
+        Shape::Layout => matches!(viewpoint, Viewpoint::Zone { .. }),
         Shape::Word { of_zone, .. } => of_zone == matches!(viewpoint, Viewpoint::Zone { .. }),
     }
 }
@@ -122,6 +123,7 @@ fn operation(route: &Route) -> Operation {
         }
         Shape::Item(kind) => item(operation, kind),
         Shape::Overview(_) => read(operation).response("200", json_answer("The resource and how it fares.", free_object())),
+        Shape::Layout => read(operation).response("200", json_answer("What the proxy is given.", free_object())),
         Shape::ByKri => conditional(read(operation)).response("200", tagged(json_answer("The resource.", free_object()))),
         Shape::List(kind) | Shape::Overviews(kind) => list(read(operation), kind, route.shape),
         Shape::History(_) => history(operation),

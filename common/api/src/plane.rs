@@ -177,6 +177,19 @@ pub trait StatusSource: Send + Sync {
     fn status(&self, key: &ResourceKey) -> Option<Value>;
     /// `zoneInsight` of a Zone, `dataplaneInsight` of a Dataplane.
     fn insight(&self, key: &ResourceKey) -> Option<Value>;
+    /// What the proxy of a Dataplane is given; on the plane of its zone only.
+    fn layout(&self, _: &ResourceKey) -> Option<ProxyLayout> {
+        None
+    }
+}
+
+/// What a proxy is given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProxyLayout {
+    /// As REST shows it.
+    pub shown: Value,
+    /// The service of each of `shown.outbounds`, in their order: not everybody may know of them.
+    pub services: Vec<ResourceKey>,
 }
 
 /// Knows nothing.

@@ -38,6 +38,8 @@ pub enum Shape {
     Overview(Kind),
     /// Gives a page of overviews.
     Overviews(Kind),
+    /// Gives what a proxy is given, on the plane of its zone.
+    Layout,
     /// Gives what was done to one resource.
     History(Kind),
     /// Gives the hostnames of one service.

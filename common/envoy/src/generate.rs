@@ -68,7 +68,7 @@ pub fn generate(inputs: &ProxyInputs<'_>, cache: &mut Cache) -> ResourceSet {
 }
 
 /// The port to which the host redirects traffic of one direction, if it does.
-fn redirected(networking: &Networking, port: impl Fn(&TransparentProxying) -> Option<u32>) -> Option<u16> {
+pub(crate) fn redirected(networking: &Networking, port: impl Fn(&TransparentProxying) -> Option<u32>) -> Option<u16> {
     let port = port(networking.transparent_proxying.as_ref()?)?;
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
@@ -86,7 +86,7 @@ fn add_passthrough(networking: &Networking, logged: bool, set: &mut ResourceSet)
     }
 }
 
-fn is_ingress(listener: &dataplane::Listener) -> bool {
+pub(crate) fn is_ingress(listener: &dataplane::Listener) -> bool {
     match listener.kind {
         ListenerKind::ZoneIngress => listener.state != Some(InboundState::Ignored),
         ListenerKind::ZoneEgress => false,

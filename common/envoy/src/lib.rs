@@ -26,6 +26,7 @@ mod clusters;
 mod encoded;
 mod endpoints;
 mod generate;
+pub mod layout;
 mod listeners;
 pub mod name;
 mod policies;

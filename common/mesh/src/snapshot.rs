@@ -127,6 +127,16 @@ impl Protocol {
             _ => Self::Tcp,
         }
     }
+
+    /// As documents write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+        }
+    }
 }
 
 /// Where a port is served: sorted, each once.

@@ -42,6 +42,8 @@ fn walk(expected: &Value, actual: &Value, plane: Plane<'_>, path: &str, field: &
             let addressed = wanted.replace("{{address}}", plane.address) == *given;
             if named || time || addressed { None } else { differs() }
         }
+        // Kuma's way to write that it has none; ours are additional ones.
+        (Value::Null, Value::Object(_)) if field == "labels" => None,
         (Value::Number(wanted), Value::Number(given)) if wanted.as_f64() == given.as_f64() => None,
         _ if expected == actual => None,
         _ => differs(),

@@ -9,15 +9,18 @@ use anyhow::Context;
 use async_trait::async_trait;
 use atoll_api::{
     ADMIN_GROUP, Authenticate, AuthenticationError, Caller, Credential, DataplaneTokenRequest, Info, IssueError, IssueTokens,
-    NoLinks, Plane as ApiPlane, PlaneParts, StatusSource, TokenName, UserTokenRequest, ZoneTokenRequest, plane::AdmitAll, router,
-    routes,
+    NoLinks, Plane as ApiPlane, PlaneParts, StatusSource, TokenName, UserTokenRequest, ZoneTokenRequest,
+    plane::{AdmitAll, ProxyLayout},
+    router, routes,
 };
+use atoll_mesh::{IndexConfig, MeshIndex};
 use atoll_model::{
-    Kind, Labels, Name, Owner, ResourceKey, Scope, Timestamp, ZoneUid, clock::ManualClock, document::Document, labels,
+    Kind, Labels, Name, Owner, ResourceKey, Revision, Scope, Timestamp, ZoneUid, clock::ManualClock, document::Document, labels,
     labels::Viewpoint, resource::canonical_json,
 };
 use atoll_runtime::tasks::Tasks;
 use atoll_store::{Actor, Expect, Keys, Store, StoreConfig, Write, WriteBatch};
+use atoll_zone_cp::{identity, layout};
 use http::{Request, header};
 use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
@@ -77,7 +80,7 @@ impl Plane {
         let keys = Keys::File { path: folder.path().join("seal.key"), older: Vec::new() };
         let config = StoreConfig::Sqlite { dir: folder.path().join("store") };
         let store = Store::open_sealed(config, keys, clock.clone(), &Tasks::new()).await?;
-        let states = Arc::new(States::default());
+        let states = Arc::new(States { given: Mutex::default(), viewpoint: viewpoint.clone(), store: store.clone() });
         let info = Info::new("host".into(), "instance".into(), "cluster".into(), &viewpoint);
         let plane = ApiPlane::new(PlaneParts {
             viewpoint: viewpoint.clone(),
@@ -115,7 +118,8 @@ impl Plane {
             let status = value.as_object_mut().and_then(|fields| fields.remove("status"));
             let document = Document::from_value(value, Some(kind)).map_err(|faults| anyhow::anyhow!("{faults:?}"))?;
             let owner = self.owner(&document.labels);
-            let shown = document.labels.get(labels::DISPLAY_NAME).filter(|_| owner != self.viewpoint.owner());
+            // Names that came over Kuma's link end in a hash; its label has the name itself.
+            let shown = document.labels.get(labels::DISPLAY_NAME);
             let name = shown.map_or_else(|| document.name.clone(), |name| Name::from(name.as_str()));
             if name != document.name {
                 let path = |name: &Name| item_path(kind, &document.mesh, name);
@@ -125,7 +129,7 @@ impl Plane {
             self.know_zone(&document.labels).await?;
             self.put(key.clone(), labels::stored(document.labels), document.spec).await?;
             if let Some(status) = status {
-                self.states.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, status);
+                self.states.given.lock().unwrap_or_else(PoisonError::into_inner).insert(key, status);
             }
         }
         Ok(Ok(()))
@@ -236,16 +240,25 @@ pub(crate) fn is_offered(method: &str, path: &str) -> bool {
     routes::table().iter().any(|route| route.method == method && fits(&route.path))
 }
 
-/// What the cases say of how resources fare.
-#[derive(Default)]
-struct States(Mutex<BTreeMap<ResourceKey, Value>>);
+/// What the cases say of how resources fare, and what the zone's engine makes of them.
+struct States {
+    given: Mutex<BTreeMap<ResourceKey, Value>>,
+    viewpoint: Viewpoint,
+    store: Store,
+}
 
 impl StatusSource for States {
     fn status(&self, key: &ResourceKey) -> Option<Value> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
     fn insight(&self, _: &ResourceKey) -> Option<Value> {
         None
+    }
+    fn layout(&self, key: &ResourceKey) -> Option<ProxyLayout> {
+        let mut index = MeshIndex::new(self.viewpoint.clone(), IndexConfig::default(), Arc::new(identity::acceptance()));
+        let changes: Vec<_> = self.store.snapshot().changes_since(Revision::default()).collect();
+        index.apply(&changes);
+        layout::answer(index.snapshots().get(&key.mesh)?, key)
     }
 }
 

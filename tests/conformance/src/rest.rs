@@ -36,7 +36,7 @@ async fn judge_one(corpus: &Path, case: &Value) -> anyhow::Result<Outcome> {
         }
     }
     let documents = cases::documents(&corpus.join(cases::text(case, "preload")))?;
-    let zone = own_zone(&documents).unwrap_or_else(|| ZONE.to_owned());
+    let zone = home(&actions, &documents).or_else(|| own_zone(&documents)).unwrap_or_else(|| ZONE.to_owned());
     let plane = match cases::text(case, "cp_mode").as_str() {
         "global" => Plane::global().await?,
         "zone-unfederated" => Plane::zone(&zone, false).await?,
@@ -60,6 +60,12 @@ fn own_zone(documents: &[Value]) -> Option<String> {
     let labels = documents.iter().map(|document| &document["labels"]);
     let mut own = labels.filter(|labels| labels[labels::ORIGIN] == "zone");
     own.find_map(|labels| labels[labels::ZONE].as_str()).map(str::to_owned)
+}
+
+/// The zone of the proxy whose layout a case asks for: only the plane of that zone has one.
+fn home(actions: &[Value], documents: &[Value]) -> Option<String> {
+    actions.iter().find(|action| cases::text(action, "path").ends_with("/_layout"))?;
+    documents.iter().find(|document| document["type"] == "Dataplane")?["labels"][labels::ZONE].as_str().map(str::to_owned)
 }
 
 /// Sends one request; says where its answer is not the expected one.

@@ -6,6 +6,7 @@ mod certificates;
 mod changes;
 mod client_certificates;
 mod envoy;
+mod layout;
 mod plane;
 mod ports;
 mod readiness;

@@ -82,8 +82,13 @@ impl Zone {
 
     /// A request with the operator's credential: status and JSON, or text.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        self.call_as(&self.operator.token, method, path, body).await
+    }
+
+    /// The same with another token.
+    pub(crate) async fn call_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let url = format!("https://{}{path}", self.running.addresses.rest_tls);
-        let mut request = self.client.request(method, url).bearer_auth(&self.operator.token);
+        let mut request = self.client.request(method, url).bearer_auth(token);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }

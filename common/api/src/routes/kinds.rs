@@ -127,6 +127,15 @@ impl Paths {
                 read!(resources::overview, kind),
             ));
         }
+        if kind == Kind::Dataplane {
+            rows.push(get(
+                &format!("{item}/_layout"),
+                format!("get{name}Layout"),
+                "Says what the proxy of a Dataplane is given, and whether each direction is open.".to_owned(),
+                Shape::Layout,
+                read!(resources::layout, kind),
+            ));
+        }
         rows
     }
 

@@ -20,6 +20,7 @@ use atoll_policy::SelectedPolicies;
 use imbl::{OrdMap, ordmap::DiffItem};
 pub(crate) use inbounds::InboundOf;
 use inbounds::Inbounds;
+pub(crate) use role::is_given;
 use role::{Made, Places, Role, facts};
 
 use crate::{Encoded, ProxyInputs, ResourceSet, ResourceType, name, reference};

@@ -101,6 +101,15 @@ impl Role {
     }
 }
 
+/// Whether a caller with or without an identity has a way to a port.
+pub(crate) fn is_given(only: &Option<Vec<Reference>>, service: &Service, port: &ServicePort, identity: bool) -> bool {
+    let speaks = match speech(service, port, identity) {
+        Speech::Mesh(_) | Speech::Clear => true,
+        Speech::Silence => false,
+    };
+    speaks && reaches(only, service, port)
+}
+
 fn reaches(only: &Option<Vec<Reference>>, service: &Service, port: &ServicePort) -> bool {
     only.as_ref().is_none_or(|only| only.iter().any(|reference| reference.means(service, port.port)))
 }
