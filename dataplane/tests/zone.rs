@@ -10,13 +10,16 @@ use std::{
 
 use atoll_runtime::{shutdown::Shutdown, tls};
 use atoll_zone_cp::{Config, Running};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use support::{
     application, echo, echo_on, eventually, free_address,
     load::Load,
-    runner::{Place, Runner, until_ready},
+    runner::{Place, Runner, envoy_of, until_ready},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -72,6 +75,19 @@ impl Plane {
             "networking": networking});
         place.write("dataplane.yaml", &dataplane.to_string());
         place
+    }
+
+    /// Two proxies of one gateway, and the port at which both are reached.
+    async fn two_gateways(&self) -> (Vec<Place>, Vec<Runner>, u16) {
+        let (application, port) = (application().await, free_address().port());
+        let (mut places, mut gateways) = (Vec::new(), Vec::new());
+        for (name, address) in [("gateway-1", "127.0.0.1"), ("gateway-2", "127.0.0.2")] {
+            let inbound = json!({"port": port, "serviceAddress": "127.0.0.1", "servicePort": application.port()});
+            let place = self.place(name, "gateway", json!({"address": address, "inbound": [inbound]})).await;
+            gateways.push(self.start_proxy(&place, &[]).await);
+            places.push(place);
+        }
+        (places, gateways, port)
     }
 
     /// A client with its proxy, and where that leads to the one service that there is.
@@ -180,14 +196,7 @@ async fn stream(to: SocketAddr, times: usize) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_told_to_end_fails_no_request() {
     let plane = Plane::start().await;
-    let (application, port) = (application().await, free_address().port());
-    let (mut places, mut gateways) = (Vec::new(), Vec::new());
-    for (name, address) in [("gateway-1", "127.0.0.1"), ("gateway-2", "127.0.0.2")] {
-        let inbound = json!({"port": port, "serviceAddress": "127.0.0.1", "servicePort": application.port()});
-        let place = plane.place(name, "gateway", json!({"address": address, "inbound": [inbound]})).await;
-        gateways.push(plane.start_proxy(&place, &[]).await);
-        places.push(place);
-    }
+    let (places, mut gateways, port) = plane.two_gateways().await;
     let (client, runner, ip) = plane.client().await;
     let to = SocketAddr::new(ip, port);
     eventually("the gateway is reached", async || echo(to).await).await;
@@ -209,5 +218,28 @@ async fn a_gateway_that_is_told_to_end_fails_no_request() {
     for stream in streams {
         assert!(stream.await.unwrap(), "a connection that was open could finish");
     }
+    drop((gateways, runner, client, places));
+}
+
+/// As when its machine dies: nobody says goodbye.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_killed_fails_requests_for_less_than_a_second() {
+    let plane = Plane::start().await;
+    let (places, mut gateways, port) = plane.two_gateways().await;
+    let (client, runner, ip) = plane.client().await;
+    let to = SocketAddr::new(ip, port);
+    eventually("the gateway is reached", async || echo(to).await).await;
+    let load = Load::start(to);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(load.last_failure(), None);
+    let began = Instant::now();
+    gateways.remove(0).kill();
+    let envoy = Pid::from_raw(envoy_of(&places[0].path("dir")).unwrap());
+    kill(envoy, Signal::SIGKILL).unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let last = load.last_failure().map(|last| last - began);
+    let (all, failed) = load.end().await;
+    println!("{failed} of {all} requests failed, the last one {last:?} after the kill");
+    assert!(last.is_none_or(|last| last < Duration::from_secs(1)), "{last:?}");
     drop((gateways, runner, client, places));
 }

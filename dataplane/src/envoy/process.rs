@@ -246,6 +246,8 @@ impl Process {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         folder.remove(RECORD);
+        // Nobody hands over to a later one: what they would have shared is of no use.
+        let _ = fs::remove_file(format!("/dev/shm/envoy_shared_memory_{}0", base_id(folder)));
     }
 }
 

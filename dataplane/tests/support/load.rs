@@ -3,10 +3,10 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::task::JoinHandle;
@@ -18,27 +18,35 @@ pub struct Load {
     end: Arc<AtomicBool>,
     failed: Arc<AtomicUsize>,
     done: Arc<AtomicUsize>,
+    last: Arc<Mutex<Option<Instant>>>,
     task: JoinHandle<()>,
 }
 
 impl Load {
     pub fn start(to: SocketAddr) -> Self {
-        let (end, failed, done) =
-            (Arc::new(AtomicBool::new(false)), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let (until, bad, all) = (end.clone(), failed.clone(), done.clone());
+        let (end, last) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Option<Instant>>>::default());
+        let (failed, done) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (until, bad, all, latest) = (end.clone(), failed.clone(), done.clone(), last.clone());
         let task = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_millis(5));
             while !until.load(Ordering::Relaxed) {
                 ticks.tick().await;
-                let (bad, all) = (bad.clone(), all.clone());
+                let (bad, all, latest) = (bad.clone(), all.clone(), latest.clone());
                 tokio::spawn(async move {
-                    let failed = echo(to).await.is_none();
-                    bad.fetch_add(failed.into(), Ordering::Relaxed);
+                    if echo(to).await.is_none() {
+                        bad.fetch_add(1, Ordering::Relaxed);
+                        *latest.lock().unwrap() = Some(Instant::now());
+                    }
                     all.fetch_add(1, Ordering::Relaxed);
                 });
             }
         });
-        Self { end, failed, done, task }
+        Self { end, failed, done, last, task }
+    }
+
+    /// When one failed last.
+    pub fn last_failure(&self) -> Option<Instant> {
+        *self.last.lock().unwrap()
     }
 
     /// How many there were, and how many failed.
