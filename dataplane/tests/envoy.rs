@@ -25,6 +25,7 @@ use hickory_server::net::{
 use nix::sys::signal::Signal;
 use support::{
     application, echo, echo_on, eventually, free_address,
+    load::Load,
     runner::{Place, envoy_of, is_alive, readiness, until_ready},
     zone::{Script, Zone},
 };
@@ -325,10 +326,56 @@ async fn a_new_bootstrap_replaces_envoy() {
         ..proto::Bootstrap::default()
     };
     let order = proto::Order { action: proto::Action::Rebootstrap.into(), reason: String::new(), bootstrap: Some(bootstrap) };
+    let load = Load::start(zone.script.listener);
     zone.script.push(to_runner::Message::Order(order)).await;
     let other = async || envoy_of(&place.path("dir")).filter(|pid| *pid != envoy);
     eventually("another Envoy", other).await;
     eventually("it serves", || async { echo(zone.script.listener).await }).await;
-    assert!(!is_alive(envoy));
+    eventually("the other one is gone", || async { (!is_alive(envoy)).then_some(()) }).await;
     assert!(std::fs::read_to_string(place.path("dir/bootstrap.json")).unwrap().contains("renamed"));
+    let (all, failed) = load.end().await;
+    assert_eq!(failed, 0, "of {all}");
+}
+
+/// As after an upgrade of the package: the runner is started anew and finds another Envoy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_envoy_takes_over_without_a_failed_request() {
+    let zone = zone().await;
+    let place = Place::new(&zone);
+    let runner = place.start(&zone);
+    until_ready(&place).await;
+    let to = zone.script.listener;
+    let envoy = envoy_of(&place.path("dir")).unwrap();
+    let mut open = tokio::net::TcpStream::connect(to).await.unwrap();
+    assert_eq!(echo_on(&mut open, "before").await.as_deref(), Some("before"));
+    let load = Load::start(to);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    let version = "[ \"$1\" = --version ] && echo 'envoy  version: abc/1.99.0/Clean/RELEASE/BoringSSL' && exit";
+    let newer = place.program("newer", &format!("{version}\nexec {} \"$@\"", support::envoy().display()));
+    runner.kill();
+    let mut command = place.command(&zone);
+    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let at = arguments.iter().position(|argument| argument == "--binary-path").unwrap();
+    command = Command::new(command.get_program());
+    command.args(&arguments[..=at]).arg(newer).args(&arguments[at + 2..]).stdin(Stdio::null());
+    let mut runner = place.start_with(command);
+    eventually("another Envoy", async || envoy_of(&place.path("dir")).filter(|pid| *pid != envoy)).await;
+    until_ready(&place).await;
+    println!("{}", std::fs::read_to_string(place.path("log")).unwrap());
+    println!("{}", std::fs::read_to_string(place.path("dir/envoy.log")).unwrap());
+    assert_eq!(echo_on(&mut open, "during").await.as_deref(), Some("during"), "what is open may finish");
+    eventually("the old one is gone", || async { (!is_alive(envoy)).then_some(()) }).await;
+    let (all, failed) = load.end().await;
+    println!("{all} requests, {failed} failed");
+    assert!(all > 500);
+    assert_eq!(failed, 0, "of {all}");
+    let ready = zone.script.seen().into_iter().filter_map(|message| match message {
+        from_runner::Message::Envoy(state) => Some(state.ready),
+        from_runner::Message::Register(register) => register.envoy.map(|state| state.ready),
+        _ => None,
+    });
+    assert!(ready.skip_while(|ready| !ready).all(|ready| ready), "the zone never heard that it is not ready");
+    runner.signal(Signal::SIGTERM);
+    tokio::time::timeout(support::PATIENCE, runner.ended()).await.unwrap();
 }

@@ -5,21 +5,25 @@ mod support;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use atoll_runtime::{shutdown::Shutdown, tls};
 use atoll_zone_cp::{Config, Running};
-use nix::sys::signal::Signal;
+use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_server::net::{client::ClientHandle, runtime::TokioRuntimeProvider, udp::UdpClientStream};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, Uid, setfsuid},
+};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use support::{
     application, echo, echo_on, eventually, free_address,
-    runner::{Place, Runner, until_ready},
+    load::Load,
+    net::Host,
+    runner::{Place, Runner, envoy_of, until_ready},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -75,6 +79,19 @@ impl Plane {
             "networking": networking});
         place.write("dataplane.yaml", &dataplane.to_string());
         place
+    }
+
+    /// Two proxies of one gateway, and the port at which both are reached.
+    async fn two_gateways(&self) -> (Vec<Place>, Vec<Runner>, u16) {
+        let (application, port) = (application().await, free_address().port());
+        let (mut places, mut gateways) = (Vec::new(), Vec::new());
+        for (name, address) in [("gateway-1", "127.0.0.1"), ("gateway-2", "127.0.0.2")] {
+            let inbound = json!({"port": port, "serviceAddress": "127.0.0.1", "servicePort": application.port()});
+            let place = self.place(name, "gateway", json!({"address": address, "inbound": [inbound]})).await;
+            gateways.push(self.start_proxy(&place, &[]).await);
+            places.push(place);
+        }
+        (places, gateways, port)
     }
 
     /// A client with its proxy, and where that leads to the one service that there is.
@@ -168,43 +185,6 @@ async fn a_catalog_that_stops_takes_the_gateway_out_until_it_is_back() {
     drop(scene.runners);
 }
 
-/// About 200 requests a second, each on a connection of its own, until told to end.
-struct Load {
-    end: Arc<AtomicBool>,
-    failed: Arc<AtomicUsize>,
-    done: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
-}
-
-impl Load {
-    fn start(to: SocketAddr) -> Self {
-        let (end, failed, done) =
-            (Arc::new(AtomicBool::new(false)), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let (until, bad, all) = (end.clone(), failed.clone(), done.clone());
-        let task = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(Duration::from_millis(5));
-            while !until.load(Ordering::Relaxed) {
-                ticks.tick().await;
-                let (bad, all) = (bad.clone(), all.clone());
-                tokio::spawn(async move {
-                    let failed = echo(to).await.is_none();
-                    bad.fetch_add(failed.into(), Ordering::Relaxed);
-                    all.fetch_add(1, Ordering::Relaxed);
-                });
-            }
-        });
-        Self { end, failed, done, task }
-    }
-
-    /// How many there were, and how many failed.
-    async fn end(self) -> (usize, usize) {
-        self.end.store(true, Ordering::Relaxed);
-        self.task.await.unwrap();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        (self.done.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
-    }
-}
-
 /// Sends once in a while on one connection; whether each came back.
 async fn stream(to: SocketAddr, times: usize) -> bool {
     let Ok(mut stream) = TcpStream::connect(to).await else { return false };
@@ -220,14 +200,7 @@ async fn stream(to: SocketAddr, times: usize) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_told_to_end_fails_no_request() {
     let plane = Plane::start().await;
-    let (application, port) = (application().await, free_address().port());
-    let (mut places, mut gateways) = (Vec::new(), Vec::new());
-    for (name, address) in [("gateway-1", "127.0.0.1"), ("gateway-2", "127.0.0.2")] {
-        let inbound = json!({"port": port, "serviceAddress": "127.0.0.1", "servicePort": application.port()});
-        let place = plane.place(name, "gateway", json!({"address": address, "inbound": [inbound]})).await;
-        gateways.push(plane.start_proxy(&place, &[]).await);
-        places.push(place);
-    }
+    let (places, mut gateways, port) = plane.two_gateways().await;
     let (client, runner, ip) = plane.client().await;
     let to = SocketAddr::new(ip, port);
     eventually("the gateway is reached", async || echo(to).await).await;
@@ -250,4 +223,108 @@ async fn a_gateway_that_is_told_to_end_fails_no_request() {
         assert!(stream.await.unwrap(), "a connection that was open could finish");
     }
     drop((gateways, runner, client, places));
+}
+
+/// As when its machine dies: nobody says goodbye.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_killed_fails_requests_for_less_than_a_second() {
+    let plane = Plane::start().await;
+    let (places, mut gateways, port) = plane.two_gateways().await;
+    let (client, runner, ip) = plane.client().await;
+    let to = SocketAddr::new(ip, port);
+    eventually("the gateway is reached", async || echo(to).await).await;
+    let load = Load::start(to);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(load.last_failure(), None);
+    let began = Instant::now();
+    gateways.remove(0).kill();
+    let envoy = Pid::from_raw(envoy_of(&places[0].path("dir")).unwrap());
+    kill(envoy, Signal::SIGKILL).unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let last = load.last_failure().map(|last| last - began);
+    let (all, failed) = load.end().await;
+    println!("{failed} of {all} requests failed, the last one {last:?} after the kill");
+    assert!(last.is_none_or(|last| last < Duration::from_secs(1)), "{last:?}");
+    drop((gateways, runner, client, places));
+}
+
+const PROGRAM: u32 = 1000;
+
+/// Asks the machine's resolver, as a program of that user does.
+fn resolve(host: &Host, name: &'static str) -> Option<IpAddr> {
+    host.run(move || {
+        setfsuid(Uid::from_raw(PROGRAM));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let stream = UdpClientStream::builder("10.9.0.2:53".parse().unwrap(), TokioRuntimeProvider::default()).build();
+            let (mut client, background) = hickory_server::net::client::Client::<TokioRuntimeProvider>::from_sender(stream);
+            tokio::spawn(background);
+            let answer = client.query(Name::from_ascii(name).unwrap(), DNSClass::IN, RecordType::A).await.ok()?;
+            answer.answers.first()?.data.ip_addr()
+        })
+    })
+}
+
+/// A gateway and its proxy on a host that redirects: what the zone configures and what is installed fit together.
+#[test]
+fn a_redirected_host_reaches_the_mesh_by_name_and_is_reached_through_its_proxy() {
+    let (here, there) = Host::pair();
+    there.listen("0.0.0.0:80", "elsewhere", 0);
+    here.tell_peers("0.0.0.0:8080");
+    let runtime = here.run(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+    // On the runtime's own threads, which are on that host.
+    let starting = runtime.spawn(async {
+        let plane = Plane::start().await;
+        let probe = json!({"interval": "200ms", "tcp": {}});
+        let inbound = json!([{"port": 8080, "serviceProbe": probe}, {"port": 8081, "serviceProbe": probe}]);
+        let redirect = json!({"redirectPortInbound": 15006, "redirectPortOutbound": 15001});
+        let networking = json!({"address": "10.9.0.1", "inbound": inbound, "transparentProxying": redirect});
+        let place = plane.place("gateway", "gateway", networking).await;
+        place.write("resolv.conf", "nameserver 10.9.0.2\n");
+        let mut command = place.command_at(plane.running.addresses.dataplanes);
+        let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        let at = arguments.iter().position(|argument| argument == "--dns-port").unwrap();
+        command = std::process::Command::new(command.get_program());
+        command.args(&arguments[..=at]).arg("15053").args(&arguments[at + 2..]).stdin(std::process::Stdio::null());
+        let runner = place.start_with(command);
+        until_ready(&place).await;
+        (plane, place, runner)
+    });
+    let (plane, place, runner) = runtime.block_on(starting).unwrap();
+    let before = here.ruleset();
+    let (resolv_conf, state) = (place.path("resolv.conf"), place.path("state.json"));
+    let dp = |words: &[&str]| {
+        let output = here.program(env!("CARGO_BIN_EXE_atoll-dp"), words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let (resolv_conf, state) = (resolv_conf.to_str().unwrap(), state.to_str().unwrap());
+    let options = ["--dp-user", "0", "--redirect-dns", "--resolv-conf", resolv_conf, "--state-file", state];
+    dp(&[&["install", "transparent-proxy"], &options[..]].concat());
+
+    assert_eq!(here.dial(PROGRAM, "10.9.0.2:80"), "elsewhere", "what is not the mesh's passes through");
+    assert_eq!(there.dial(0, "10.9.0.1:8080"), "127.0.0.6", "through the proxy");
+    let began = Instant::now();
+    let ip = loop {
+        match resolve(&here, "gateway.svc.mesh.local.") {
+            Some(ip) => break ip,
+            None => assert!(began.elapsed() < support::PATIENCE, "the name"),
+        }
+    };
+    assert!(ip.to_string().starts_with("241."), "{ip}");
+    assert_eq!(here.dial(PROGRAM, &format!("{ip}:8080")), "127.0.0.6", "by the virtual address, and in at the front");
+    let state_of = async |plane: &Plane| {
+        let dataplane = plane.call(Method::GET, "/meshes/default/dataplanes/gateway", None).await;
+        [0, 1].map(|at| dataplane.pointer(&format!("/networking/inbound/{at}/state")).cloned().unwrap_or_default())
+    };
+    // A few probes later.
+    std::thread::sleep(Duration::from_millis(700));
+    let plane = Arc::new(plane);
+    let asked = plane.clone();
+    let states = runtime.block_on(runtime.spawn(async move { state_of(&asked).await })).unwrap();
+    assert_ne!(states[0], "NotReady");
+    assert_eq!(states[1], "NotReady", "nothing listens there; the proxy, which takes every connection, is not asked");
+    dp(&["uninstall", "transparent-proxy", "--drain-time", "0s", "--state-file", state]);
+    assert_eq!(here.ruleset(), before);
+    drop((runner, place));
+    runtime.shutdown_background();
 }

@@ -1,10 +1,11 @@
 //! The Envoy process: its own process group, known by pid and start, so that it outlives this program and is found again.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::process::CommandExt,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +13,7 @@ use nix::{
     sys::{
         signal::{Signal, kill},
         socket::{getsockopt, sockopt::PeerCredentials},
+        wait::{WaitPidFlag, waitpid},
     },
     unistd::Pid,
 };
@@ -34,6 +36,18 @@ const TERM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a running Envoy may take to answer before it counts as hung.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Name of the file in which a new Envoy's process id comes.
+const PID: &str = "envoy.pid";
+/// An Envoy that can hand over ends with whoever started it: so that is a shell, which has ended before Envoy begins. The pid of
+/// the waiting shell is Envoy's.
+const ORPHAN: &str = r#"
+file=$1; shift
+( while kill -0 $$ 2>/dev/null; do sleep 0.01; done; exec "$@" ) & echo $! > "$file"
+"#;
+
+/// Envoy multiplies its number by ten.
+const BASE_IDS: u32 = 400_000_000;
+
 /// Lines of the access log wait no longer, in milliseconds. Not in the fingerprint: no reason for a new Envoy.
 const FLUSH: [&str; 2] = ["--file-flush-interval-msec", "1000"];
 
@@ -42,6 +56,8 @@ const FLUSH: [&str; 2] = ["--file-flush-interval-msec", "1000"];
 pub struct Launch {
     /// The program.
     pub program: PathBuf,
+    /// Its version: a running Envoy of another one makes way.
+    pub version: String,
     /// The bootstrap.
     pub bootstrap: Vec<u8>,
     /// Envoy's `--drain-time-s`.
@@ -66,12 +82,17 @@ impl Launch {
         ] {
             arguments.extend([name.to_owned(), value.to_string()]);
         }
-        // Without hot restart no Envoy of a machine needs a base id of its own; and what is drained goes at once, not little by little.
-        arguments.extend(["--disable-hot-restart", "--drain-strategy", "immediate"].map(str::to_owned));
+        // What is drained goes at once, not little by little.
+        arguments.extend(["--drain-strategy", "immediate", "--base-id", &base_id(folder)].map(str::to_owned));
         arguments
     }
 
-    /// Names all that makes a new Envoy necessary. The program is not in it: a newer one waits for the next start.
+    /// How long an Envoy may live that has handed over.
+    fn farewell(&self) -> Duration {
+        Duration::from_secs(u64::from(self.drain_seconds) + 5) + TERM_TIMEOUT
+    }
+
+    /// Names all that makes a new Envoy necessary, but for its version.
     fn fingerprint(&self, folder: &Folder) -> String {
         let mut hasher = Sha256::new();
         hasher.update(&self.bootstrap);
@@ -88,20 +109,26 @@ impl Launch {
 }
 
 /// The Envoy that was started last, as the folder knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     pid: i32,
     /// Clock ticks from the machine's start to the process's: tells it from a later process with its pid.
     started: u64,
     fingerprint: String,
+    #[serde(default)]
+    version: String,
+    /// How many handed over before it; none: it cannot hand over itself.
+    #[serde(default)]
+    epoch: Option<u32>,
+    /// The one that hands over to it and has connections to finish.
+    #[serde(default)]
+    before: Option<(i32, u64)>,
 }
 
 /// A running Envoy.
 #[derive(Debug)]
 pub struct Process {
     record: Record,
-    /// Ours to wait for; an adopted one is not.
-    child: Option<Child>,
 }
 
 /// Why Envoy did not start.
@@ -121,23 +148,44 @@ impl Process {
     /// # Errors
     /// When the disk or the program refuses.
     pub fn start(folder: &Folder, launch: &Launch) -> Result<Self, StartFault> {
+        Self::start_after(None, folder, launch)
+    }
+
+    /// Starts the Envoy that takes this one's listening sockets over while both serve (Envoy's hot restart). When the new one is
+    /// ready, this one drains and ends. None: this one was started without it.
+    ///
+    /// # Errors
+    /// When the disk or the program refuses.
+    pub fn start_next(&self, folder: &Folder, launch: &Launch) -> Result<Option<Self>, StartFault> {
+        self.record.epoch.map(|_| Self::start_after(Some(&self.record), folder, launch)).transpose()
+    }
+
+    fn start_after(before: Option<&Record>, folder: &Folder, launch: &Launch) -> Result<Self, StartFault> {
         folder.write("bootstrap.json", &launch.bootstrap)?;
         folder.remove("admin.sock");
         let (said, logged) = (folder.log(folder::ENVOY_LOG)?, access_log::open(launch.access_log.as_ref(), folder)?);
-        let mut command = Command::new(&launch.program);
-        command.args(launch.arguments(folder)).args(FLUSH).process_group(0);
+        let epoch = before.and_then(|before| before.epoch).map_or(0, |epoch| epoch.saturating_add(1));
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", ORPHAN, "sh"]).arg(folder.path(PID)).arg(&launch.program);
+        command.args(launch.arguments(folder)).args(FLUSH).args(["--restart-epoch", &epoch.to_string()]).process_group(0);
         command.stdin(Stdio::null()).stdout(logged).stderr(said);
-        let child = command.spawn().map_err(|error| StartFault::Spawn(launch.program.clone(), error))?;
-        let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
-        let record = Record { pid, started: started(pid).unwrap_or_default(), fingerprint: launch.fingerprint(folder) };
+        let pid = orphan(folder, &launch.program, command).map_err(|error| StartFault::Spawn(launch.program.clone(), error))?;
+        let record = Record {
+            pid,
+            started: started(pid).unwrap_or_default(),
+            fingerprint: launch.fingerprint(folder),
+            version: launch.version.clone(),
+            epoch: Some(epoch),
+            before: before.map(|before| (before.pid, before.started)),
+        };
         folder.save(RECORD, &record)?;
-        Ok(Self { record, child: Some(child) })
+        Ok(Self { record })
     }
 
     /// The Envoy that runs in this folder already, if it is `node_id` and answers; one that hangs, or is somebody else, is ended.
     pub async fn adopt(folder: &Folder, admin: &Admin, node_id: &str) -> Option<Self> {
         let record = recorded(folder).or_else(|| listening(admin))?;
-        let process = Self { record, child: None };
+        let process = Self { record };
         match answer(admin).await {
             Ok(id) if id == node_id => Some(process),
             Ok(_) | Err(_) => {
@@ -152,18 +200,24 @@ impl Process {
         self.record.pid.unsigned_abs()
     }
 
-    /// Whether it was started with this.
+    /// Whether it was started with this. Another version is a reason to replace it only if that costs nothing.
     pub fn runs(&self, folder: &Folder, launch: &Launch) -> bool {
-        self.record.fingerprint == launch.fingerprint(folder)
+        let kept = self.record.version == launch.version || self.record.epoch.is_none();
+        kept && self.record.fingerprint == launch.fingerprint(folder)
+    }
+
+    /// Waits until it is gone after it has handed over, and sees to it.
+    pub async fn retire(mut self, launch: Arc<Launch>) {
+        if tokio::time::timeout(launch.farewell(), self.gone()).await.is_err() {
+            let _ = kill(Pid::from_raw(self.record.pid), Signal::SIGKILL);
+            self.gone().await;
+        }
     }
 
     /// Whether it lives.
     pub fn is_alive(&mut self) -> bool {
-        if let Some(child) = &mut self.child
-            && !matches!(child.try_wait(), Ok(None))
-        {
-            return false;
-        }
+        // Where this program is the first of its container, those without a parent are its children.
+        let _ = waitpid(Pid::from_raw(self.record.pid), Some(WaitPidFlag::WNOHANG));
         lives(&self.record)
     }
 
@@ -185,8 +239,32 @@ impl Process {
             let _ = kill(Pid::from_raw(self.record.pid), Signal::SIGCONT);
             let _ = tokio::time::timeout(TERM_TIMEOUT, self.gone()).await;
         }
+        // It would have been told by this one to end.
+        if let Some((pid, began)) = self.record.before
+            && started(pid) == Some(began)
+        {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         folder.remove(RECORD);
+        // Nobody hands over to a later one: what they would have shared is of no use.
+        let _ = fs::remove_file(format!("/dev/shm/envoy_shared_memory_{}0", base_id(folder)));
     }
+}
+
+/// Starts a program that has no parent here; its pid.
+fn orphan(folder: &Folder, program: &Path, mut command: Command) -> io::Result<i32> {
+    fs::metadata(program)?;
+    folder.remove(PID);
+    let status = command.status()?;
+    let pid = fs::read_to_string(folder.path(PID))?;
+    folder.remove(PID);
+    pid.trim().parse().map_err(|_| io::Error::other(format!("the shell that starts it says {status}")))
+}
+
+/// Tells Envoys of other folders of this machine apart: those of one folder share memory with this number.
+fn base_id(folder: &Folder) -> String {
+    let hash = Sha256::digest(folder.instance());
+    (u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) % BASE_IDS).to_string()
 }
 
 fn recorded(folder: &Folder) -> Option<Record> {
@@ -200,7 +278,7 @@ fn listening(admin: &Admin) -> Option<Record> {
     let peer = getsockopt(&stream, PeerCredentials).ok()?;
     let ours = peer.uid() == nix::unistd::geteuid().as_raw();
     let pid = peer.pid();
-    ours.then_some(Record { pid, started: started(pid)?, fingerprint: String::new() })
+    ours.then_some(Record { pid, started: started(pid)?, ..Record::default() })
 }
 
 /// The node id of the Envoy behind the admin interface; patient, because it may be starting.
@@ -236,6 +314,7 @@ mod tests {
     fn launch(program: &str) -> Launch {
         Launch {
             program: program.into(),
+            version: "1.40.0".into(),
             bootstrap: b"{}".to_vec(),
             drain_seconds: 10,
             concurrency: 2,
@@ -267,8 +346,8 @@ mod tests {
         let mut process = Process::start(&folder, &launch("/bin/true")).unwrap();
         tokio::time::timeout(Duration::from_secs(5), process.gone()).await.unwrap();
         let mine = i32::try_from(std::process::id()).unwrap();
-        assert!(lives(&Record { pid: mine, started: started(mine).unwrap(), fingerprint: String::new() }));
-        assert!(!lives(&Record { pid: mine, started: 1, fingerprint: String::new() }), "another process had this pid");
+        assert!(lives(&Record { pid: mine, started: started(mine).unwrap(), ..Record::default() }));
+        assert!(!lives(&Record { pid: mine, started: 1, ..Record::default() }), "another process had this pid");
     }
 
     #[test]

@@ -25,6 +25,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 const LONG_LIFE: Duration = Duration::from_secs(10);
 /// So many deaths before the first life, and it will not work.
 const STILLBORN_MAX: u32 = 3;
+/// How long a new Envoy may take until it is ready; after that it is watched as any other.
+const HAND_OVER: Duration = Duration::from_secs(30);
 /// Lines of Envoy's log that are shown.
 const TAIL: usize = 5;
 
@@ -103,8 +105,7 @@ impl Supervisor {
             match end {
                 End::Stopped => return Ok(Some(process)),
                 End::Replace => {
-                    info!("Envoy is replaced by one with the new bootstrap");
-                    process.stop(&self.folder).await;
+                    current = self.hand_over(process, &stop).await?;
                 }
                 End::Died => {
                     let tail = self.tail();
@@ -142,21 +143,52 @@ impl Supervisor {
         Ok(Some(process))
     }
 
+    /// Replaces an Envoy by the one that is wanted now; what it was said to be stays said until the new one is ready. None: it
+    /// is stopped, because it cannot hand over, or the new one would not live.
+    async fn hand_over(&mut self, process: Process, stop: &CancellationToken) -> Result<Option<Process>, SupervisorFault> {
+        let Some(launch) = self.launches.borrow().clone() else { return Ok(Some(process)) };
+        let Some(mut next) = process.start_next(&self.folder, &launch).map_err(SupervisorFault::Start)? else {
+            info!("Envoy is replaced by one with the new bootstrap");
+            process.stop(&self.folder).await;
+            return Ok(None);
+        };
+        self.starts.inc();
+        info!(pid = next.pid(), before = process.pid(), version = launch.version, "Envoy hands over to a new one");
+        let deadline = Instant::now() + HAND_OVER;
+        let mut heard = Heard::default();
+        while next.is_alive() && Instant::now() < deadline && !stop.is_cancelled() {
+            if readiness::look(&self.admin, &self.expected, &mut heard).await == Readiness::Ready {
+                break;
+            }
+            tokio::time::sleep(LOOK_EAGER).await;
+        }
+        if next.is_alive() {
+            tokio::spawn(process.retire(launch));
+            return Ok(Some(next));
+        }
+        error!(
+            "the new Envoy ended before it took over; the old one, which cannot be asked any more, is replaced. Its last words:\n{}",
+            self.tail()
+        );
+        next.stop(&self.folder).await;
+        process.stop(&self.folder).await;
+        Ok(None)
+    }
+
     /// Watches an Envoy until something must be done; also says whether it was ready at some time.
     async fn watch(&mut self, process: &mut Process, stop: &CancellationToken) -> (End, bool) {
         let (pid, mut heard, mut lived) = (process.pid(), Heard::default(), false);
         loop {
-            if let Some(launch) = self.launches.borrow_and_update().clone()
-                && !process.runs(&self.folder, &launch)
-            {
-                return (End::Replace, lived);
-            }
             let readiness = readiness::look(&self.admin, &self.expected, &mut heard).await;
             self.folder.bound_logs();
             let pause = if readiness == Readiness::Ready { LOOK_CALM } else { LOOK_EAGER };
             lived |= readiness == Readiness::Ready;
             if process.is_alive() {
                 self.say(Some(pid), readiness);
+            }
+            // Not before it was said how it fares: a runner that comes back to an Envoy that serves must not withdraw it.
+            if self.is_outdated(process) {
+                return (End::Replace, lived);
             }
             tokio::select! {
                 () = stop.cancelled() => return (End::Stopped, lived),
@@ -165,6 +197,12 @@ impl Supervisor {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Whether another Envoy is wanted.
+    fn is_outdated(&mut self, process: &Process) -> bool {
+        let launch = self.launches.borrow_and_update().clone();
+        launch.is_some_and(|launch| !process.runs(&self.folder, &launch))
     }
 
     fn say(&self, pid: Option<u32>, readiness: Readiness) {

@@ -29,6 +29,8 @@ use crate::{
 
 /// How long tasks may take to end.
 const JOIN: Duration = Duration::from_secs(2);
+/// How long the first look at an adopted Envoy may take.
+const LOOKED: Duration = Duration::from_secs(5);
 
 pub(super) struct Runner {
     drain_time: Duration,
@@ -66,6 +68,7 @@ impl Runner {
     pub(super) fn start(prepared: Prepared) -> Self {
         let Prepared { args, proxy, address, trust, binary, folder, admin, dns, readiness, readiness_address, adopted, probes } =
             prepared;
+        let is_adopted = adopted.is_some();
         let (tasks, stop, release, metrics) = (Tasks::new(), CancellationToken::new(), CancellationToken::new(), Metrics::new());
         let (draining, draining_receiver) = watch::channel(false);
         let (envoy_sender, down, seen) = channels(&folder, adopted.as_ref().map(Process::pid));
@@ -83,13 +86,14 @@ impl Runner {
             local: local(&args, &address, &folder, &admin),
             rest: Launch {
                 program: binary.path,
+                version: binary.version.clone(),
                 bootstrap: Vec::new(),
                 drain_seconds: 0,
                 concurrency: args.concurrency,
                 log_level: args.envoy_log_level.clone(),
                 access_log: args.access_log.clone(),
             },
-            adopted: adopted.is_some(),
+            adopted: is_adopted,
         };
         let supervisor = Supervisor {
             folder: folder.clone(),
@@ -102,6 +106,7 @@ impl Runner {
         let (report, supervised) = mpsc::channel(1);
         let released = release.clone();
         tasks.spawn("envoy", async move { drop(report.send(supervisor.run(adopted, released).await).await) });
+        let envoy = known.envoy.clone();
         let (health, probed) = probes.start(&tasks, &stop);
         let session = Session {
             address,
@@ -115,6 +120,9 @@ impl Runner {
         };
         until(&tasks, "session", &stop, async move {
             probes::asked_once(health, probed).await;
+            if is_adopted {
+                looked_once(envoy).await;
+            }
             session.run().await;
         });
         until(&tasks, "names", &stop, shown::keep_names(folder.clone(), known.table.clone()));
@@ -183,6 +191,12 @@ impl Runner {
             info!("Envoy is stopped");
         }
     }
+}
+
+/// Waits until it is known how an adopted Envoy fares: what serves must not be registered as if it did not.
+async fn looked_once(mut envoy: watch::Receiver<EnvoyStatus>) {
+    let unknown = EnvoyStatus::default().readiness;
+    let _ = tokio::time::timeout(LOOKED, envoy.wait_for(|status| status.readiness != unknown)).await;
 }
 
 fn channels(folder: &Folder, adopted: Option<u32>) -> (watch::Sender<EnvoyStatus>, Down, Seen) {

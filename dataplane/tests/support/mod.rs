@@ -1,6 +1,7 @@
 //! A zone that a test plays, a real Envoy, and atoll-dp as a user starts it.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod load;
 pub mod net;
 pub mod runner;
 pub mod zone;
