@@ -43,6 +43,8 @@ struct State {
     proxies: BTreeMap<ProxyId, Secrets>,
     /// By mesh: the versions of trust bundles, and what is in them.
     bundles: BTreeMap<Name, VecDeque<(Arc<str>, Arc<TrustBundles>)>>,
+    /// By mesh: the fingerprint of what is trusted now, and its pins.
+    pins: BTreeMap<Name, (u128, Arc<BTreeSet<String>>)>,
     /// Somebody waits for an acknowledgement.
     awaited: bool,
 }
@@ -117,17 +119,26 @@ impl Acknowledgements {
         lacking.map(|(id, _)| id.name.clone()).collect()
     }
 
+    /// The short pins of what a mesh trusts now.
+    pub(super) fn pins(&self, mesh: &MeshSnapshot) -> Arc<BTreeSet<String>> {
+        let (mut state, fingerprint) = (self.lock(), mesh.trust.fingerprint());
+        if let Some((held, pins)) = state.pins.get(&mesh.mesh)
+            && *held == fingerprint
+        {
+            return Arc::clone(pins);
+        }
+        let pins: Arc<BTreeSet<String>> =
+            Arc::new(mesh.trust.bundles().values().flatten().filter_map(|pem| pin_of(pem)).collect());
+        state.pins.insert(mesh.mesh.clone(), (fingerprint, Arc::clone(&pins)));
+        pins
+    }
+
     /// The CAs of a mesh's bundle that every one of its proxies acknowledged, as short pins.
     pub(super) fn trusted_by_all(&self, mesh: &MeshSnapshot) -> BTreeSet<String> {
         let pems = mesh.trust.bundles().values().flatten();
         let by_all = pems.filter(|pem| self.distrusting(mesh, pem).is_empty());
         by_all.filter_map(|pem| pin_of(pem)).collect()
     }
-}
-
-/// The short pins of what a mesh trusts now.
-pub(super) fn pins(mesh: &MeshSnapshot) -> BTreeSet<String> {
-    mesh.trust.bundles().values().flatten().filter_map(|pem| pin_of(pem)).collect()
 }
 
 fn pin_of(pem: &str) -> Option<String> {

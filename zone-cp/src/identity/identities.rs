@@ -161,7 +161,6 @@ impl Identities {
     /// Makes and rotates CAs for what the table asks for, and plans this zone's MeshTrusts.
     pub fn plan(&self, table: &TableSnapshot, meshes: &BTreeMap<Name, Arc<MeshSnapshot>>, now: Timestamp) -> Vec<Planned> {
         let (mut trusts, mut stages, mut moved) = (BTreeMap::new(), BTreeMap::new(), false);
-        self.acknowledgements.retain(meshes);
         let mut state = self.lock();
         state.faults.clear();
         for wanted in wanted(table, &self.zone, self.uid) {
@@ -186,6 +185,7 @@ impl Identities {
             state.purged = now;
             state.issuers.values_mut().for_each(|issuer| issuer.leaves.purge(now));
             state.allowance.purge(now);
+            self.acknowledgements.retain(meshes);
         }
         drop(state);
         if moved {

@@ -24,7 +24,7 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 
 use super::{
-    acknowledgements::{Acknowledgements, pins, short},
+    acknowledgements::{Acknowledgements, short},
     cas::{CaState, Cas},
     identities::TRUST_GENERATOR,
     rotation::{Circumstances, waits_for},
@@ -55,7 +55,7 @@ impl<'a> Peers<'a> {
         let distrusting = move |ca: &WorkloadCa| {
             let mut waits = zones_without(table, &wanted.identity.mesh, own, &short(&ca.pin()));
             if let Some(mesh) = mesh {
-                let published = || pins(mesh).contains(&short(&ca.pin()));
+                let published = || acknowledgements.pins(mesh).contains(&short(&ca.pin()));
                 if wanted.publish && !published() {
                     waits.push("this zone's MeshTrust".to_owned());
                 }
@@ -147,7 +147,7 @@ pub(super) fn plan(
         let Some(held) = table.get(&key).filter(|held| is_generated(held)) else { continue };
         let said = held.parse::<MeshTrust>().map(|trust| trust.acknowledged).unwrap_or_default();
         let acknowledged = acknowledged(acknowledgements, snapshot, said);
-        awaited |= snapshot.is_some_and(|mesh| pins(mesh) != acknowledged) || rotation.cas.len() > 1;
+        awaited |= snapshot.is_some_and(|mesh| *acknowledgements.pins(mesh) != acknowledged) || rotation.cas.len() > 1;
         let computed = canonical_json(&Computed { acknowledged: &acknowledged, rotation: &rotation });
         if held.computed.as_ref() != Some(&computed) {
             planned.push(Planned::PutComputed { key, computed: Some(computed) });
@@ -161,9 +161,9 @@ pub(super) fn plan(
 /// later is given the whole bundle at once, so nothing is taken back for a newcomer's sake.
 fn acknowledged(acknowledgements: &Acknowledgements, mesh: Option<&Arc<MeshSnapshot>>, said: Vec<String>) -> BTreeSet<String> {
     let Some(mesh) = mesh else { return said.into_iter().collect() };
-    let trusted = pins(mesh);
+    let trusted = acknowledgements.pins(mesh);
     let kept: BTreeSet<String> = said.into_iter().filter(|pin| trusted.contains(pin)).collect();
-    if kept == trusted {
+    if kept == *trusted {
         return kept;
     }
     &kept | &acknowledgements.trusted_by_all(mesh)

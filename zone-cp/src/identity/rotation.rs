@@ -101,6 +101,9 @@ fn may_activate(active: &Held, prepared: &Held, at: &Circumstances<'_>, now: Tim
 
 /// Takes away retired CAs of which no certificate is shown any more, or can be.
 fn drop_retired(held: &mut Vec<Held>, at: &Circumstances<'_>, now: Timestamp) {
+    if find(held, CaState::Retired).is_none() {
+        return;
+    }
     let active = held.iter().find(|one| one.state == CaState::Active && one.saved);
     let all_moved = active.is_some_and(|active| (at.behind)(&active.ca).is_empty());
     let life = at.leaf_life.max(LEAF_LIFE);

@@ -251,11 +251,19 @@ pub fn check(spec: &Value) -> Checked {
     });
     if checked.violations.is_empty()
         && let Ok(identity) = serde_json::from_value::<MeshIdentity>(spec.clone())
-        && identity.provider.is_some_and(|provider| provider.kind != ProviderKind::Bundled)
     {
-        checked.not_enforced.push("spec.provider".to_owned());
+        checked.not_enforced.extend(identity.provider.and_then(|provider| not_enforced(&provider)).map(str::to_owned));
     }
     checked
+}
+
+/// What of a provider is stored without effect: others than the zones, and an operator's CA, by which no zone issues yet.
+fn not_enforced(provider: &Provider) -> Option<&'static str> {
+    match (provider.kind, &provider.bundled) {
+        (ProviderKind::Spire | ProviderKind::Extension, _) => Some("spec.provider"),
+        (ProviderKind::Bundled, Some(bundled)) if bundled.ca.is_some() => Some("spec.provider.bundled.ca"),
+        (ProviderKind::Bundled, _) => None,
+    }
 }
 
 /// Both templates must give an id for made-up values. Those of Kubernetes are known too: the document may come from there.
