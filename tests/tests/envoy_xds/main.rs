@@ -10,6 +10,7 @@ mod case;
 mod envoy;
 mod forger;
 mod forgeries;
+mod multi_zone;
 mod pki;
 mod plane;
 mod rotation;
