@@ -10,6 +10,7 @@ mod case;
 mod envoy;
 mod forger;
 mod forgeries;
+mod passthrough;
 mod pki;
 mod plane;
 mod rotation;
