@@ -53,7 +53,7 @@ proxy:
   identity: spiffe://{GCP}/workload/web
   networking: {{address: 127.0.0.1, gateway: {{}}}}
 services:
-  - {{name: api, vip: 243.0.0.1, identities: [spiffe://{GCP}/workload/api], ports: [{{port: 80, others: [{}]}}]}}
+  - {{name: api, vip: 243.0.0.1, identities: [spiffe://{GCP}/workload/api], ports: [{{port: 80, name: main, others: [{}]}}]}}
 bound: {{\"243.0.0.1:80\": \"{}\"}}
 policies:
   - {{type: MeshLoadBalancingStrategy, name: lb, spec: {{to: [{{targetRef: {{kind: Mesh}}, default: {strategy}}}]}}}}
