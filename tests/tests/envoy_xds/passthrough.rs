@@ -41,14 +41,14 @@ policies: {policies}
         None,
     );
     // Not at every address: where the port's claim is kept, somebody has it.
-    let listener = set.listeners.get("self_transparentproxy_passthrough_outbound_ipv4").unwrap();
-    let mut message = Listener::decode(listener.body.clone()).unwrap();
+    let listener = set.listeners.get("self_transparentproxy_passthrough_outbound_ipv4").expect("a listener");
+    let mut message = Listener::decode(listener.body.clone()).expect("a listener");
     message.address = Some(address(to(2, port)));
     message.additional_addresses = vec![AdditionalAddress { address: Some(address(to(9, port))), ..Default::default() }];
     set.put(Encoded::new(ResourceType::Listener, "self_transparentproxy_passthrough_outbound_ipv4", &message));
     let clusters: Vec<_> = set.clusters.values().cloned().collect();
     for encoded in clusters {
-        let mut cluster = Cluster::decode(encoded.body.clone()).unwrap();
+        let mut cluster = Cluster::decode(encoded.body.clone()).expect("a cluster");
         cluster.cluster_discovery_type = Some(cluster::ClusterDiscoveryType::Type(cluster::DiscoveryType::Static as i32));
         cluster.lb_policy = cluster::LbPolicy::RoundRobin as i32;
         cluster.load_assignment = Some(at(&encoded.name, app));

@@ -77,7 +77,7 @@ fn port(port: u16) -> Predicate {
 
 fn destination(ip: IpAddr, length: u8) -> Predicate {
     let range = CidrRange { address_prefix: ip.to_string(), prefix_len: Some(u32::from(length)) };
-    let ip = Ip { cidr_ranges: vec![range], stat_prefix: "meshpassthrough".to_owned(), ..Default::default() };
+    let ip = Ip { cidr_ranges: vec![range], stat_prefix: "meshpassthrough".to_owned() };
     single(&DestinationIpInput {}, ValueMatcher::CustomMatch(extension("envoy.matching.matchers.ip", &ip)))
 }
 
