@@ -83,9 +83,11 @@ fn own(kind: Kind) -> &'static [(&'static str, Cell)] {
             ("TRUST DOMAIN", |item, _| text(&item["spec"]["trustDomain"])),
             ("CAS", |item, _| item["spec"]["caBundles"].as_array().map_or(0, Vec::len).to_string()),
         ],
-        Kind::MeshTrafficPermission | Kind::MeshTimeout | Kind::MeshTls | Kind::MeshLoadBalancingStrategy => {
-            &[("TARGET", |item, _| target(&item["spec"]["targetRef"]))]
-        }
+        Kind::MeshTrafficPermission
+        | Kind::MeshTimeout
+        | Kind::MeshTls
+        | Kind::MeshLoadBalancingStrategy
+        | Kind::MeshPassthrough => &[("TARGET", |item, _| target(&item["spec"]["targetRef"]))],
         Kind::MeshExternalService => &[
             ("PORT", |item, _| format!("{}/{}", item["spec"]["match"]["port"], text(&item["spec"]["match"]["protocol"]))),
             ("ENDPOINTS", |item, _| {

@@ -57,6 +57,7 @@ impl StatusSource for ZoneStatus {
             | Kind::MeshTimeout
             | Kind::MeshTls
             | Kind::MeshLoadBalancingStrategy
+            | Kind::MeshPassthrough
             | Kind::VipAllocation
             | Kind::MeshExternalService
             | Kind::MeshMultiZoneService

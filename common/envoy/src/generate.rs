@@ -23,7 +23,10 @@ use crate::{
     },
     listeners::{inbound, ingress, passthrough},
     name,
-    policies::mesh_timeout,
+    policies::{
+        mesh_passthrough::{self, Openness},
+        mesh_timeout,
+    },
 };
 
 /// What one proxy's resources are made of.
@@ -51,7 +54,7 @@ pub fn generate(inputs: &ProxyInputs<'_>, cache: &mut Cache) -> ResourceSet {
     let ingresses: Vec<_> = networking.listeners.iter().filter(|listener| is_ingress(listener)).collect();
     let mut set = if ingresses.is_empty() {
         let mut set = cache.outbounds(inputs, networking);
-        add_passthrough(networking, inputs.access_log, &mut set);
+        add_passthrough(inputs, networking, &mut set);
         set
     } else {
         let mut set = ResourceSet::default();
@@ -73,16 +76,25 @@ pub(crate) fn redirected(networking: &Networking, port: impl Fn(&TransparentProx
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
 
-fn add_passthrough(networking: &Networking, logged: bool, set: &mut ResourceSet) {
+fn add_passthrough(inputs: &ProxyInputs<'_>, networking: &Networking, set: &mut ResourceSet) {
+    let logged = inputs.access_log;
     if let Some(port) = redirected(networking, |transparent| transparent.redirect_port_outbound) {
         let (name, timeouts) = (name::PASSTHROUGH_OUTBOUND, &mesh_timeout::OUTBOUND);
-        set.put(passthrough_cluster::outbound(name, timeouts));
-        set.put(passthrough::listener(name, port, TrafficDirection::Outbound, timeouts, logged));
+        match mesh_passthrough::openness(inputs.policies.passthrough().as_deref()) {
+            Openness::Everything => {
+                set.put(passthrough_cluster::outbound(name, timeouts));
+                set.put(passthrough::open(name, port, TrafficDirection::Outbound, timeouts, logged));
+            }
+            Openness::Only(ways) => {
+                passthrough::matched::clusters(&ways, timeouts).into_iter().for_each(|cluster| set.put(cluster));
+                set.put(passthrough::listed(name, port, &ways, timeouts, logged));
+            }
+        }
     }
     if let Some(port) = redirected(networking, |transparent| transparent.redirect_port_inbound) {
         let (name, timeouts) = (name::PASSTHROUGH_INBOUND, &mesh_timeout::INBOUND);
         set.put(passthrough_cluster::inbound(name, timeouts));
-        set.put(passthrough::listener(name, port, TrafficDirection::Inbound, timeouts, logged));
+        set.put(passthrough::open(name, port, TrafficDirection::Inbound, timeouts, logged));
     }
 }
 

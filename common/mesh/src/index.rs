@@ -177,7 +177,8 @@ impl MeshIndex {
             | Kind::MeshTrafficPermission
             | Kind::MeshTimeout
             | Kind::MeshTls
-            | Kind::MeshLoadBalancingStrategy => self.put_in_mesh(resource),
+            | Kind::MeshLoadBalancingStrategy
+            | Kind::MeshPassthrough => self.put_in_mesh(resource),
             // Stored, without effect here.
             Kind::MeshExternalService
             | Kind::Workload
@@ -199,9 +200,11 @@ impl MeshIndex {
             Kind::MeshZoneAddress => realm.put_address(context, resource),
             Kind::MeshIdentity => realm.put_identity(context, resource),
             Kind::MeshTrust => realm.put_trust(resource),
-            Kind::MeshTrafficPermission | Kind::MeshTimeout | Kind::MeshTls | Kind::MeshLoadBalancingStrategy => {
-                realm.put_policy(context, resource)
-            }
+            Kind::MeshTrafficPermission
+            | Kind::MeshTimeout
+            | Kind::MeshTls
+            | Kind::MeshLoadBalancingStrategy
+            | Kind::MeshPassthrough => realm.put_policy(context, resource),
             Kind::Mesh
             | Kind::Zone
             | Kind::HostnameGenerator
@@ -250,9 +253,14 @@ impl MeshIndex {
             (Kind::MeshZoneAddress, Some(realm)) => realm.delete_address(context, key),
             (Kind::MeshIdentity, Some(realm)) => realm.delete_identity(context, key),
             (Kind::MeshTrust, Some(realm)) => realm.delete_trust(key),
-            (Kind::MeshTrafficPermission | Kind::MeshTimeout | Kind::MeshTls | Kind::MeshLoadBalancingStrategy, Some(realm)) => {
-                realm.delete_policy(key)
-            }
+            (
+                Kind::MeshTrafficPermission
+                | Kind::MeshTimeout
+                | Kind::MeshTls
+                | Kind::MeshLoadBalancingStrategy
+                | Kind::MeshPassthrough,
+                Some(realm),
+            ) => realm.delete_policy(key),
         }
     }
 
@@ -269,7 +277,8 @@ impl MeshIndex {
             | Kind::MeshTrafficPermission
             | Kind::MeshTimeout
             | Kind::MeshTls
-            | Kind::MeshLoadBalancingStrategy => true,
+            | Kind::MeshLoadBalancingStrategy
+            | Kind::MeshPassthrough => true,
             Kind::MeshExternalService
             | Kind::Workload
             | Kind::Secret

@@ -57,6 +57,8 @@ kinds! {
     MeshTls = "MeshTLS",
     /// Which endpoint gets the next request.
     MeshLoadBalancingStrategy = "MeshLoadBalancingStrategy",
+    /// Where traffic may go that is not the mesh's.
+    MeshPassthrough = "MeshPassthrough",
     /// The virtual address that a zone gave to a service. Made by zones, read by people.
     VipAllocation = "VipAllocation",
     /// A service outside the mesh.
@@ -295,6 +297,14 @@ static TABLE: &[Descriptor] = &[
         policies::mesh_load_balancing_strategy::check,
     )
     .shaped(&policies::mesh_load_balancing_strategy::SCHEMA),
+    policy(
+        K::MeshPassthrough,
+        "meshpassthroughs",
+        "mp",
+        PolicyShape { order: 500, to: false, rules: false },
+        policies::mesh_passthrough::check,
+    )
+    .shaped(&policies::mesh_passthrough::SCHEMA),
     kind(K::VipAllocation, "vipallocations", "vip", M, S, (false, false), UP, kinds::vip_allocation::check),
     kind(K::MeshExternalService, "meshexternalservices", "extsvc", M, S, (true, true), BOTH, kinds::mesh_external_service::check)
         .shaped(&kinds::mesh_external_service::SCHEMA)

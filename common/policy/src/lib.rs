@@ -3,7 +3,9 @@
 //! ```text
 //!   Resource ──parse──▶ Policy ─┐
 //!   Resource ──parse──▶ Policy ─┼─sort──▶ PolicySet ──for_proxy(labels)──▶ SelectedPolicies
-//!   Resource ──fault──▶ report  ┘                                            │ timeouts_to(service), strategy_to(service)
+//!   Resource ──fault──▶ report  ┘                                            │ timeouts_to(service)
+//!                                                                            │ strategy_to(service)
+//!                                                                            │ passthrough()
 //!                                                                            │ inbound_timeouts(section)
 //!                                                                            │ tls(section)
 //!                                                                            └ permissions(section)

@@ -5,7 +5,8 @@ use atoll_model::{
     kri::Kri,
     labels,
     policies::{
-        MeshLoadBalancingStrategy, MeshTimeout, MeshTls, MeshTrafficPermission, mesh_timeout, mesh_tls, mesh_traffic_permission,
+        MeshLoadBalancingStrategy, MeshPassthrough, MeshTimeout, MeshTls, MeshTrafficPermission, mesh_timeout, mesh_tls,
+        mesh_traffic_permission,
     },
     target_ref::{TargetKind, TargetRef},
 };
@@ -54,6 +55,8 @@ pub enum PolicySpec {
     Permission(MeshTrafficPermission),
     /// MeshLoadBalancingStrategy.
     Strategy(MeshLoadBalancingStrategy),
+    /// MeshPassthrough.
+    Passthrough(MeshPassthrough),
 }
 
 /// `kuma.io/origin`, in order of precedence.
@@ -179,6 +182,7 @@ impl PolicySpec {
             PolicySpec::Tls(spec) => spec.target_ref.as_ref(),
             PolicySpec::Permission(spec) => spec.target_ref.as_ref(),
             PolicySpec::Strategy(spec) => spec.target_ref.as_ref(),
+            PolicySpec::Passthrough(spec) => spec.target_ref.as_ref(),
         }
     }
 
@@ -186,7 +190,7 @@ impl PolicySpec {
         match self {
             PolicySpec::Timeout(spec) => spec.to.iter().map(|to| OutgoingItem::new(&to.target_ref, &to.default)).collect(),
             PolicySpec::Strategy(spec) => spec.to.iter().map(|to| OutgoingItem::new(&to.target_ref, &to.default)).collect(),
-            PolicySpec::Tls(_) | PolicySpec::Permission(_) => Vec::new(),
+            PolicySpec::Tls(_) | PolicySpec::Permission(_) | PolicySpec::Passthrough(_) => Vec::new(),
         }
     }
 
@@ -198,7 +202,7 @@ impl PolicySpec {
                     |(index, rule): (usize, &mesh_tls::Rule)| IncomingItem { index, matched: None, conf: value(&rule.default) };
                 spec.rules.iter().enumerate().map(item).collect()
             }
-            PolicySpec::Strategy(_) => Vec::new(),
+            PolicySpec::Strategy(_) | PolicySpec::Passthrough(_) => Vec::new(),
             // Never merged: their lists are joined.
             PolicySpec::Permission(spec) => {
                 let item = |(index, rule): (usize, &mesh_traffic_permission::Rule)| IncomingItem {
@@ -228,6 +232,7 @@ fn parse_spec(resource: &Resource) -> Result<PolicySpec, String> {
         Kind::MeshTimeout => resource.parse().map(PolicySpec::Timeout).map_err(text),
         Kind::MeshTls => resource.parse().map(PolicySpec::Tls).map_err(text),
         Kind::MeshLoadBalancingStrategy => resource.parse().map(PolicySpec::Strategy).map_err(text),
+        Kind::MeshPassthrough => resource.parse().map(PolicySpec::Passthrough).map_err(text),
         Kind::MeshTrafficPermission => resource.parse().map(PolicySpec::Permission).map_err(text),
         Kind::Mesh
         | Kind::Zone

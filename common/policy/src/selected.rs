@@ -6,6 +6,7 @@ use atoll_model::{
     Kind,
     policies::{
         mesh_load_balancing_strategy::Strategy,
+        mesh_passthrough::Passthrough,
         mesh_timeout::Timeouts,
         mesh_tls::{Mode, Tls},
     },
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     strategies: Interner<Strategy>,
     tls: Interner<Tls>,
     permissions: Interner<PermissionSet>,
+    passthroughs: Interner<Passthrough>,
 }
 
 impl Shared {
@@ -49,6 +51,7 @@ impl Shared {
         self.strategies.prune();
         self.tls.prune();
         self.permissions.prune();
+        self.passthroughs.prune();
     }
 }
 
@@ -152,6 +155,13 @@ impl SelectedPolicies {
         self.shared.permissions.get(fingerprint(&holding), || PermissionSet::join(holding.iter().map(AsRef::as_ref)))
     }
 
+    /// Where traffic may go that is not the mesh's: the last mode that is set, and the destinations of all policies. None without
+    /// any policy.
+    pub fn passthrough(&self) -> Option<Arc<Passthrough>> {
+        let holding = self.holding(|policy| policy.key.kind == Kind::MeshPassthrough);
+        (!holding.is_empty()).then(|| self.shared.passthroughs.get(fingerprint(&holding), || join(&holding)))
+    }
+
     /// What differs from an earlier selection.
     pub fn changed_since(&self, old: &SelectedPolicies) -> Changed {
         Changed::between(&old.policies, &self.policies)
@@ -168,10 +178,20 @@ impl SelectedPolicies {
     }
 }
 
+fn join(policies: &[Arc<Policy>]) -> Passthrough {
+    let mut joined = Passthrough::default();
+    for policy in policies {
+        let PolicySpec::Passthrough(spec) = &policy.spec else { continue };
+        joined.passthrough_mode = spec.default.passthrough_mode.or(joined.passthrough_mode);
+        joined.append_match.extend(spec.default.append_match.iter().cloned());
+    }
+    joined
+}
+
 fn affinity_keys(policies: &[Arc<Policy>]) -> Vec<String> {
     let strategies = policies.iter().filter_map(|policy| match &policy.spec {
         PolicySpec::Strategy(spec) => Some(&spec.to),
-        PolicySpec::Timeout(_) | PolicySpec::Tls(_) | PolicySpec::Permission(_) => None,
+        PolicySpec::Timeout(_) | PolicySpec::Tls(_) | PolicySpec::Permission(_) | PolicySpec::Passthrough(_) => None,
     });
     let localities = strategies.flatten().filter_map(|to| to.default.locality_awareness.as_ref());
     let tags = localities.filter_map(|locality| locality.local_zone.as_ref()).flat_map(|zone| &zone.affinity_tags);

@@ -215,7 +215,9 @@ fn inbound_rules(dataplane: &Value, input: &[Value], golden: Value) -> Verdict {
 fn timeout_conf(policy: &Policy, index: usize) -> Timeouts {
     match &policy.spec {
         PolicySpec::Timeout(spec) => spec.to[index].default.clone(),
-        PolicySpec::Tls(_) | PolicySpec::Permission(_) | PolicySpec::Strategy(_) => panic!("has no `to`"),
+        PolicySpec::Tls(_) | PolicySpec::Permission(_) | PolicySpec::Strategy(_) | PolicySpec::Passthrough(_) => {
+            panic!("has no `to`")
+        }
     }
 }
 
@@ -335,6 +337,7 @@ fn selection(path: &str, dataplane: &Value, input: &[Value], golden: Value) -> V
         PolicySpec::Tls(spec) => json!(spec),
         PolicySpec::Permission(spec) => json!(spec),
         PolicySpec::Strategy(spec) => json!(spec),
+        PolicySpec::Passthrough(spec) => json!(spec),
     };
     let actual: Vec<_> = of_kind.map(|policy| json!([policy.key.name, spec(policy)])).collect();
     let name = |item: &Value| item["labels"]["kuma.io/display-name"].as_str().or(item["name"].as_str()).map(str::to_owned);

@@ -2,8 +2,12 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use atoll_mesh::trust::TrustBundles;
+
 use crate::{
+    GCP,
     envoy::Envoy,
+    pki::{self, Leaf},
     plane::Plane,
     resources,
     traffic::{self, free},
@@ -11,10 +15,12 @@ use crate::{
 
 const HERE: [u8; 4] = [127, 0, 0, 1];
 
-/// Applications that say their letter, behind one service of gcp, and a sidecar of gcp that calls it.
+/// Applications that say their letter, behind one service of several zones, and a sidecar of gcp that calls it.
 struct Service {
     endpoints: Vec<(char, SocketAddr, &'static str, &'static str)>,
     listen: SocketAddr,
+    own: Leaf,
+    bundles: TrustBundles,
     plane: Plane,
     _envoy: Envoy,
 }
@@ -24,11 +30,14 @@ impl Service {
     async fn start(endpoints: &[(char, &'static str, &'static str)]) -> Self {
         let plane = Plane::start().await;
         let envoy = Envoy::start("web", &plane).await;
+        let ca = pki::ca(GCP);
+        let server = pki::server(&pki::leaf(&ca, "/workload/api"));
         let mut apps = Vec::new();
         for (letter, zone, node) in endpoints {
-            apps.push((*letter, traffic::saying(*letter).await, *zone, *node));
+            apps.push((*letter, traffic::saying(*letter, server.clone()).await, *zone, *node));
         }
-        Self { endpoints: apps, listen: free(), plane, _envoy: envoy }
+        let (own, bundles) = (pki::leaf(&ca, "/workload/web"), pki::bundles(&[(GCP, ca.cert_pem())]));
+        Self { endpoints: apps, listen: free(), own, bundles, plane, _envoy: envoy }
     }
 
     /// Gives the sidecar a strategy and all endpoints but `gone`.
@@ -41,17 +50,18 @@ impl Service {
 proxy:
   name: web
   labels: {{node: n1}}
+  identity: spiffe://{GCP}/workload/web
   networking: {{address: 127.0.0.1, gateway: {{}}}}
 services:
-  - {{name: api, zone: gcp, vip: 241.0.0.1, ports: [{{port: 80, others: [{}]}}]}}
-bound: {{\"241.0.0.1:80\": \"{}\"}}
+  - {{name: api, vip: 243.0.0.1, identities: [spiffe://{GCP}/workload/api], ports: [{{port: 80, name: main, others: [{}]}}]}}
+bound: {{\"243.0.0.1:80\": \"{}\"}}
 policies:
   - {{type: MeshLoadBalancingStrategy, name: lb, spec: {{to: [{{targetRef: {{kind: Mesh}}, default: {strategy}}}]}}}}
 ",
             endpoints.join(", "),
             self.listen
         );
-        let status = self.plane.apply("web", resources(&yaml, None)).await;
+        let status = self.plane.apply("web", resources(&yaml, Some((&self.own, &self.bundles)))).await;
         assert!(status.refused.is_empty(), "{:#?}", status.refused);
     }
 

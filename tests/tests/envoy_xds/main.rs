@@ -11,6 +11,7 @@ mod envoy;
 mod forger;
 mod forgeries;
 mod multi_zone;
+mod passthrough;
 mod pki;
 mod plane;
 mod rotation;

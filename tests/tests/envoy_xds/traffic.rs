@@ -36,13 +36,19 @@ pub(crate) async fn echo() -> SocketAddr {
     address
 }
 
-/// Says one letter to whoever connects.
-pub(crate) async fn saying(letter: char) -> SocketAddr {
+/// Says one letter over TLS to whoever connects.
+pub(crate) async fn saying(letter: char, config: Arc<ServerConfig>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
+    let acceptor = TlsAcceptor::from(config);
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move { stream.write_all(&[letter as u8]).await });
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut stream = acceptor.accept(stream).await?;
+                stream.write_all(&[letter as u8]).await?;
+                stream.shutdown().await
+            });
         }
     });
     address
@@ -58,7 +64,7 @@ pub(crate) async fn heard(from: [u8; 4], at: SocketAddr) -> Option<char> {
     timeout(DEADLINE, exchange).await.ok()?.ok()
 }
 
-/// The same over TLS.
+/// Answers what it is told, over TLS.
 pub(crate) async fn tls_echo(config: Arc<ServerConfig>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

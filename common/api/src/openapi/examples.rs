@@ -23,6 +23,13 @@ pub(super) fn written(kind: Kind) -> Option<Value> {
                 "hashPolicies": [{"type": "Header", "header": {"name": "x-session"}}],
             }}]}}),
         ),
+        Kind::MeshPassthrough => (
+            "database-and-mail",
+            json!({"spec": {"default": {"passthroughMode": "Matched", "appendMatch": [
+                {"type": "Domain", "value": "*.example.com", "port": 443, "protocol": "tls"},
+                {"type": "CIDR", "value": "10.20.0.0/16", "port": 5432, "protocol": "tcp"},
+            ]}}}),
+        ),
         Kind::MeshTrafficPermission => (
             "web-may-call",
             json!({"spec": {"rules": [{"default": {"allow": [

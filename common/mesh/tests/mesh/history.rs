@@ -132,6 +132,7 @@ fn put(world: &mut World, rng: &mut StdRng, kind: Kind, mesh: &str, name: &str, 
         | Kind::MeshTimeout
         | Kind::MeshTls
         | Kind::MeshLoadBalancingStrategy
+        | Kind::MeshPassthrough
         | Kind::MeshExternalService
         | Kind::MeshMultiZoneService
         | Kind::Workload
@@ -177,6 +178,7 @@ fn spec(kind: Kind, rng: &mut StdRng) -> Value {
         Kind::MeshLoadBalancingStrategy => {
             json!({"to": [{"targetRef": {"kind": "Mesh"}, "default": {"localityAwareness": {"disabled": rng.random_bool(0.5)}}}]})
         }
+        Kind::MeshPassthrough => json!({"default": {"passthroughMode": pick(rng, &["All", "None"])}}),
         Kind::MeshTrafficPermission => {
             let matched = json!({"spiffeID": {"type": "Prefix", "value": "spiffe://default.b.mesh.local"}});
             json!({"targetRef": {"kind": "Dataplane", "labels": selector(rng)}, "rules": [{"default": {"allow": [matched]}}]})

@@ -46,7 +46,7 @@ fn is_address(text: &str) -> bool {
 
 /// Whether `text` is a host name as Kuma takes it: labels of letters, digits, `-` and `_` that do not begin with `-`, with or
 /// without a last dot, and no IP address.
-fn is_dns_name(text: &str) -> bool {
+pub(crate) fn is_dns_name(text: &str) -> bool {
     let label = |label: &str| {
         let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         (1..=names::LABEL_MAX).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-')

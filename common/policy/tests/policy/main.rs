@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // a test may fail where it stands
 
 mod make;
+mod passthroughs;
 mod permissions;
 mod precedence;
 mod selection;

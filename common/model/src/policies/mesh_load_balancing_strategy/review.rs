@@ -70,7 +70,7 @@ fn check_balancer(balancer: &LoadBalancer, path: &Path) -> Option<Violation> {
 }
 
 fn is_prime(number: u32) -> bool {
-    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn check_locality(locality: &LocalityAwareness, target: TargetKind, path: &Path) -> Vec<Violation> {
