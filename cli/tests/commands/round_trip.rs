@@ -51,6 +51,32 @@ spec:
   match: {type: HostnameGenerator, port: 443, protocol: tcp}
   endpoints: [{address: github.com, port: 443}]
 ---
+type: MeshMultiZoneService
+mesh: shop
+name: api
+spec:
+  selector: {meshService: {matchLabels: {kuma.io/display-name: api}}}
+  ports: [{port: 8443, appProtocol: tcp}]
+---
+type: MeshLoadBalancingStrategy
+mesh: shop
+name: near
+spec:
+  to:
+  - targetRef: {kind: Mesh}
+    default:
+      localityAwareness: {localZone: {affinityTags: [{key: rack, weight: 9}]}}
+      loadBalancer: {type: LeastRequest, leastRequest: {choiceCount: 3}}
+---
+type: MeshPassthrough
+mesh: shop
+name: some
+spec:
+  targetRef: {kind: Mesh}
+  default:
+    passthroughMode: Matched
+    appendMatch: [{type: Domain, value: example.com, protocol: tls, port: 443}]
+---
 type: Secret
 mesh: shop
 name: key

@@ -121,7 +121,7 @@ async fn a_hash_keeps_callers_where_they_are() {
     let service = Service::start(&[('a', "gcp", "x"), ('b', "gcp", "x"), ('c', "gcp", "x")]).await;
     let callers = async || {
         let mut heard = String::new();
-        for host in 2..42 {
+        for host in 2..202 {
             heard.extend(traffic::heard([127, 0, 0, host], service.listen).await);
         }
         heard
@@ -135,7 +135,9 @@ async fn a_hash_keeps_callers_where_they_are() {
         assert!("abc".chars().all(|letter| before.contains(letter)), "{balancer}: {before}");
         service.apply(&strategy, "c").await;
         let after = callers().await;
-        let moved = before.chars().zip(after.chars()).filter(|(old, new)| *old != 'c' && old != new).count();
-        assert!(after.len() == before.len() && moved <= 4, "{balancer}: {before} became {after}");
+        let stays: Vec<_> = before.chars().zip(after.chars()).filter(|(old, _)| *old != 'c').collect();
+        let moved = stays.iter().filter(|(old, new)| old != new).count();
+        // Envoy gives each of two endpoints more of the ring than each of three, so a sixth moves; without a hash half would.
+        assert!(after.len() == before.len() && moved * 3 < stays.len(), "{balancer}: {before} became {after}");
     }
 }
