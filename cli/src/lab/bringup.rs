@@ -165,10 +165,13 @@ impl Lab {
 
 /// Ends the Envoy of an `atoll-dp` that died: it outlives its runner on purpose. The runner's folder says which process it is.
 pub async fn end_orphan(config_dir: &Path) {
-    let Ok(record) = std::fs::read(config_dir.join("envoy.json")) else { return };
-    if let Ok(envoy) = serde_json::from_slice::<process::Identity>(&record)
-        && envoy.is_alive()
-    {
+    if let Some(envoy) = envoy_of(config_dir) {
         envoy.end(Duration::from_secs(5)).await;
     }
+}
+
+/// The Envoy that runs for an `atoll-dp`, by what the runner's folder says: it is no child of the runner.
+pub fn envoy_of(config_dir: &Path) -> Option<process::Identity> {
+    let record = std::fs::read(config_dir.join("envoy.json")).ok()?;
+    serde_json::from_slice::<process::Identity>(&record).ok().filter(process::Identity::is_alive)
 }

@@ -8,10 +8,9 @@ use serde_json::Value;
 
 use super::scene::{CATALOG, PATIENCE, Scene, until, works};
 use crate::lab::{
-    bringup::CONTEXT,
+    bringup::{CONTEXT, envoy_of},
     layout::INGRESS_PORT,
     member::{AZURE, GCP},
-    process::Identity,
 };
 
 pub(super) async fn check(scene: &Scene) -> Result<String> {
@@ -32,7 +31,7 @@ pub(super) async fn check(scene: &Scene) -> Result<String> {
 
 /// With gcp's ingress frozen, the check names its address.
 async fn frozen(scene: &Scene) -> Result<String> {
-    let envoy = child(scene.process(&format!("{GCP}-ingress"))?).context("gcp's ingress has no Envoy")?;
+    let envoy = envoy_of(&scene.layout().dataplane(&format!("{GCP}-ingress"))).context("gcp's ingress has no Envoy")?;
     ensure!(envoy.signal(Signal::SIGSTOP), "Envoy of gcp's ingress is gone");
     let points = run(scene).await;
     ensure!(envoy.signal(Signal::SIGCONT), "Envoy of gcp's ingress is gone");
@@ -75,16 +74,4 @@ fn detail(points: &[Value], title: &str, verdict: &str) -> Result<String> {
         bail!("{title}: {} ({}), expected {verdict}", point["verdict"], point["detail"]);
     }
     Ok(point["detail"].as_str().unwrap_or_default().to_owned())
-}
-
-/// The process that another one started.
-fn child(parent: Identity) -> Option<Identity> {
-    let pids = std::fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| parent_of(*pid) == Some(parent.pid)).find_map(Identity::of)
-}
-
-fn parent_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses and may hold blanks.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
